@@ -1,0 +1,106 @@
+// Package awsproto answers: how does a call of an AWS SDK become a Go call, and
+// an error the error that the SDK expects?
+//
+// It covers AWS JSON 1.0 and 1.1 (X-Amz-Target). Signatures are accepted
+// unread: the local AWS has one account and no users.
+package awsproto
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// The one account and region of the local AWS.
+const (
+	Account = "000000000000"
+	Region  = "us-east-1"
+)
+
+// Error is a service's answer: its code as the API model names it.
+type Error struct {
+	Code    string
+	Message string
+	Status  int // HTTP; zero means 400
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Errorf makes a client error (HTTP 400).
+func Errorf(code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// JSONService is a service that speaks AWS JSON.
+type JSONService interface {
+	// TargetPrefix is what stands before the dot in X-Amz-Target.
+	TargetPrefix() string
+	// Call runs one action; body is its JSON input. The output is marshalled
+	// as it is: use Time for timestamps.
+	Call(ctx context.Context, action string, body []byte) (any, error)
+}
+
+// Time marshals as epoch seconds with milliseconds, as AWS JSON wants.
+type Time time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (t Time) MarshalJSON() ([]byte, error) {
+	ms := time.Time(t).UnixMilli()
+	return fmt.Appendf(nil, "%d.%03d", ms/1000, ms%1000), nil
+}
+
+// Decode reads an action's input strictly: a member that the local AWS does not
+// model is an error, never ignored.
+func Decode(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return Errorf("SerializationException", "the local AWS can't read this input: %v", err)
+	}
+	return nil
+}
+
+// ServeJSON answers one AWS JSON request.
+func ServeJSON(w http.ResponseWriter, r *http.Request, s JSONService) {
+	_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	body, err := io.ReadAll(io.LimitReader(r.Body, 8<<20))
+	var out any
+	if err == nil {
+		out, err = s.Call(r.Context(), action, body)
+	}
+	contentType := r.Header.Get("Content-Type")
+	if contentType == "" {
+		contentType = "application/x-amz-json-1.1"
+	}
+	w.Header().Set("Content-Type", contentType)
+	if err != nil {
+		WriteError(w, err)
+		return
+	}
+	if out == nil {
+		out = struct{}{}
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+// WriteError writes an error in the JSON form; one that is no *Error is an
+// InternalServiceError.
+func WriteError(w http.ResponseWriter, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: "InternalServiceError", Message: err.Error(), Status: http.StatusInternalServerError}
+	}
+	status := e.Status
+	if status == 0 {
+		status = http.StatusBadRequest
+	}
+	w.Header().Set("X-Amzn-Errortype", e.Code)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"__type": e.Code, "message": e.Message, "Message": e.Message})
+}

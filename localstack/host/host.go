@@ -1,0 +1,48 @@
+// Package host answers: what do the services of the local AWS need of each
+// other? It holds the interfaces between them and nothing else.
+package host
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Invoker runs a Lambda function and waits for it.
+type Invoker interface {
+	// Invoke returns what the function answered. FunctionError is "" or
+	// "Unhandled", and then payload is the error document
+	// {"errorType":…,"errorMessage":…} that AWS would return. err means that the
+	// invocation itself failed (no such function, throttled): an *awsproto.Error.
+	Invoke(ctx context.Context, function string, payload []byte) (Invocation, error)
+}
+
+// Invocation is one answered call of a function.
+type Invocation struct {
+	Payload       []byte
+	FunctionError string
+}
+
+// Event is what goes over EventBridge's default bus, without the envelope's
+// account, region and id.
+type Event struct {
+	Source     string
+	DetailType string
+	Detail     json.RawMessage
+	Resources  []string
+}
+
+// Bus takes events; delivery is asynchronous and best effort.
+type Bus interface {
+	Publish(Event)
+}
+
+// Executions starts executions of state machines.
+type Executions interface {
+	StartExecution(ctx context.Context, stateMachineARN, name string, input []byte) (executionARN string, err error)
+}
+
+// Services calls an action of another service by the names that Step
+// Functions' aws-sdk integrations use ("secretsmanager", "rotateSecret").
+type Services interface {
+	CallService(ctx context.Context, service, action string, input []byte) ([]byte, error)
+}
