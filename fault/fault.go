@@ -47,6 +47,8 @@ const (
 	RotationInProgress Name = "Keyturn.RotationInProgress"
 	// DrainInProgress: a replaced credential isn't revoked yet.
 	DrainInProgress Name = "Keyturn.DrainInProgress"
+	// HeadExpired: create…finish took longer than the policy's head limit.
+	HeadExpired Name = "Keyturn.HeadExpired"
 	// DrainExpired: the longest overlap has passed and somebody still presents
 	// the old credential. Both are alive.
 	DrainExpired Name = "Keyturn.DrainExpired"
@@ -84,7 +86,7 @@ func Names() []Name {
 	return []Name{
 		Throttled, Unavailable, Conflict, Ambiguous, AuditUnavailable,
 		InvalidInput, InvalidStage, NotManaged, PolicyViolation, RotationDisabled,
-		RotationInProgress, DrainInProgress, DrainExpired, IdentityInUse,
+		RotationInProgress, DrainInProgress, HeadExpired, DrainExpired, IdentityInUse,
 		CredentialRejected, PermissionDenied, Blocked, Fenced, Rejected,
 		Superseded, TooLate, Internal,
 	}

@@ -25,10 +25,12 @@ const (
 	// Reopened: Disable found somebody still presenting From and has undone
 	// itself; the rotation goes back to draining.
 	Reopened Outcome = "reopened"
+	// Promoted: a head that was to be aborted has been promoted all the same.
+	Promoted Outcome = "promoted"
 )
 
 // Outcomes lists every outcome.
-func Outcomes() []Outcome { return []Outcome{Done, Wait, Unknown, Reopened} }
+func Outcomes() []Outcome { return []Outcome{Done, Wait, Unknown, Reopened, Promoted} }
 
 // Proof ranks what is known of a party. The policy names the least that counts.
 type Proof int

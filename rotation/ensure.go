@@ -1,0 +1,232 @@
+package rotation
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/keyturn/keyturn/fault"
+)
+
+// Need is what the labels of a secret ask for.
+type Need string
+
+const (
+	// NeedNothing: the secret is stable, or its store is at work.
+	NeedNothing Need = "nothing"
+	// NeedRun: an execution of the state machine.
+	NeedRun Need = "run"
+	// NeedStore: the store's own rotation is waiting to be tried again.
+	NeedStore Need = "store"
+	// NeedOrphan: a displaced version waits for its drain.
+	NeedOrphan Need = "orphan"
+)
+
+// Situation is what the labels say, and the run that follows from it.
+type Situation struct {
+	Need      Need
+	Token     string // the rotation
+	Direction Direction
+	Version   string // of NeedOrphan: the displaced version
+}
+
+// Read derives the situation from labels alone. It is the one place that knows
+// what a set of labels means.
+func Read(v Versions, driver Driver) Situation {
+	current, retiring, pending := v.Holder(Current), v.Holder(Retiring), v.Holder(Pending)
+	if x := v.Holder(Rejected); x != "" && (x == current || x == pending || x == retiring) {
+		return Situation{Need: NeedRun, Token: x, Direction: Back}
+	}
+	if retiring != "" && retiring != current {
+		return Situation{Need: NeedRun, Token: current, Direction: Forward}
+	}
+	if orphans := v.Orphans(); len(orphans) > 0 && retiring == "" {
+		return Situation{Need: NeedOrphan, Token: current, Direction: Forward, Version: orphans[0]}
+	}
+	if pending != "" && pending != current {
+		if driver == DriverMachine {
+			return Situation{Need: NeedRun, Token: pending, Direction: Head}
+		}
+		return Situation{Need: NeedStore, Token: pending}
+	}
+	return Situation{Need: NeedNothing}
+}
+
+var nameable = regexp.MustCompile(`^[A-Za-z0-9_-]{1,36}$`)
+
+// RunName is an execution's name without its generation; with "-g" and a number
+// it stays within the 80 characters that Step Functions allows.
+func RunName(secret, token string, d Direction) string {
+	if !nameable.MatchString(token) {
+		sum := sha256.Sum256([]byte(token))
+		token = hex.EncodeToString(sum[:16])
+	}
+	sum := sha256.Sum256([]byte(secret))
+	letter := map[Direction]string{Head: "h", Forward: "f", Back: "b"}[d]
+	return hex.EncodeToString(sum[:8]) + "-" + token + "-" + letter
+}
+
+// EnsureOptions says who asks.
+type EnsureOptions struct {
+	// Resume also restarts a run that ended in RotationStuck by a terminal
+	// fault: a person has looked.
+	Resume bool
+	// Retry also asks the store to take up a rotation that waits.
+	Retry bool
+}
+
+// Ensured says what EnsureRun found or did.
+type Ensured struct {
+	Situation Situation
+	Run       Run           // the execution that drives it, or drove it last
+	Started   bool          // by this call
+	After     time.Duration // ask again then: a stopped run's functions may still act
+}
+
+// EnsureRun makes sure that exactly one execution drives what the labels ask
+// for, and starts it if none does. Any number of callers may call it at any
+// time: the execution's name is the claim.
+func (r *Rotator) EnsureRun(ctx context.Context, secret string, o EnsureOptions) (Ensured, error) {
+	policy, err := r.Policies.Policy(secret)
+	if err != nil {
+		return Ensured{}, err
+	}
+	desc, err := r.Store.Describe(ctx, secret)
+	if err != nil {
+		return Ensured{}, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
+	}
+	situation := Read(desc.Versions, policy.Driver)
+	switch situation.Need {
+	case NeedStore:
+		if o.Retry && draining(desc.Versions, situation.Token) == "" {
+			err = r.retryStore(ctx, desc.ARN, situation.Token)
+		}
+		return Ensured{Situation: situation}, err
+	case NeedOrphan:
+		if err := r.retireOrphan(ctx, desc, situation.Version); err != nil {
+			return Ensured{}, err
+		}
+	case NeedNothing:
+		return Ensured{Situation: situation}, nil
+	}
+	ensured, err := r.claim(ctx, desc.ARN, policy, situation, o)
+	ensured.Situation = situation
+	return ensured, err
+}
+
+// retryStore asks for the rotation that waits; being told that it waits is the
+// answer that we want (FACTS C7.2).
+func (r *Rotator) retryStore(ctx context.Context, secret, token string) error {
+	err := r.Store.Rotate(ctx, secret, token)
+	if fault.Is(err, fault.RotationInProgress) {
+		return nil
+	}
+	return fault.Wrap(fault.Unavailable, err, "asking for the waiting rotation of %s", secret)
+}
+
+// retireOrphan gives a displaced version the one drain there is.
+func (r *Rotator) retireOrphan(ctx context.Context, d Description, version string) error {
+	if err := r.Store.Attach(ctx, d.ARN, Retiring, version); err != nil {
+		return fault.Wrap(fault.Conflict, err, "marking the displaced version %s as retiring", version)
+	}
+	for _, l := range d.Versions[version] {
+		if l.IsOrphan() {
+			if err := r.Store.Detach(ctx, d.ARN, l, version); err != nil {
+				return fault.Wrap(fault.Unavailable, err, "taking %s off %s", l, version)
+			}
+		}
+	}
+	return nil
+}
+
+// StartHead begins a rotation by the machine. The token is the version id to be.
+func (r *Rotator) StartHead(ctx context.Context, secret, token string) (Run, error) {
+	policy, err := r.Policies.Policy(secret)
+	if err != nil {
+		return Run{}, err
+	}
+	ensured, err := r.claim(ctx, secret, policy, Situation{Need: NeedRun, Token: token, Direction: Head}, EnsureOptions{})
+	return ensured.Run, err
+}
+
+// claim finds the last generation and starts the next if that one has ended,
+// isn't for a person, and none of its functions can still be acting.
+func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situation, o EnsureOptions) (Ensured, error) {
+	name := RunName(secret, s.Token, s.Direction)
+	var last Run
+	for generation := 1; ; generation++ {
+		run, err := r.Runs.Describe(ctx, fmt.Sprintf("%s-g%d", name, generation))
+		if err != nil {
+			return Ensured{}, fault.Wrap(fault.Unavailable, err, "looking up run %s generation %d", name, generation)
+		}
+		if run.Status == RunRunning {
+			return Ensured{Run: run}, nil
+		}
+		if run.Status != RunAbsent {
+			last = run
+			continue
+		}
+		if generation > 1 {
+			if last.Status == RunFailed && !o.Resume && !restartable(last) {
+				return Ensured{Run: last}, nil
+			}
+			if wait := last.Stopped.Add(pause(p, last, generation-1)).Sub(r.Now()); wait > 0 && !o.Resume {
+				return Ensured{Run: last, After: wait}, nil
+			}
+			if wait := last.Stopped.Add(p.FunctionLimit).Sub(r.Now()); wait > 0 {
+				return Ensured{Run: last, After: wait}, nil
+			}
+		}
+		in := Input{
+			Secret: secret, Token: s.Token, Direction: s.Direction, Driver: p.Driver,
+			Run: name, Generation: generation,
+		}
+		run = Run{Name: fmt.Sprintf("%s-g%d", name, generation), Status: RunRunning}
+		if err := r.Runs.Start(ctx, run.Name, in); err != nil {
+			return Ensured{}, fault.Wrap(fault.Unavailable, err, "starting run %s", run.Name)
+		}
+		return Ensured{Run: run, Started: true}, nil
+	}
+}
+
+// restartable reads the fault that a failed run names in its cause: what is
+// worth a retry is worth another run; the rest is for a person.
+func restartable(run Run) bool {
+	var cause struct {
+		Fault fault.Name `json:"fault"`
+	}
+	if err := json.Unmarshal([]byte(run.Cause), &cause); err != nil {
+		return false
+	}
+	return cause.Fault.Class() == fault.Retry || isPlatform(string(cause.Fault))
+}
+
+// pause is how long a run that failed is left alone: the function limit,
+// doubled with each generation, an hour at most.
+func pause(p Policy, last Run, generations int) time.Duration {
+	d := p.FunctionLimit
+	if last.Status != RunFailed {
+		return d
+	}
+	for range generations {
+		if d *= 2; d >= time.Hour {
+			return time.Hour
+		}
+	}
+	return d
+}
+
+// isPlatform reports whether an error is Lambda's or Step Functions' own, such
+// as a time-out: every step may be called again.
+func isPlatform(name string) bool {
+	for _, prefix := range []string{"Lambda.", "Sandbox.", "Runtime.", "States.Timeout"} {
+		if len(name) >= len(prefix) && name[:len(prefix)] == prefix {
+			return true
+		}
+	}
+	return false
+}

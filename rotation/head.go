@@ -1,0 +1,192 @@
+package rotation
+
+import (
+	"context"
+
+	"github.com/keyturn/keyturn/fault"
+)
+
+// guardHead applies FACTS C2.3–C2.5 and our own labels. It reports already when
+// the token is current: every head step then succeeds without acting.
+func guardHead(v Versions, token string) (already bool, err error) {
+	switch {
+	case v.Has(token, Rejected):
+		return false, fault.New(fault.Rejected, "version %s was rolled back", token).
+			WithHint("start a new rotation; this one is over")
+	case v[token] == nil:
+		return false, fault.New(fault.InvalidStage, "version %s has no stage for rotation", token).
+			WithHint("steps are called by the rotation that made the version; start one with rotate-secret")
+	case v.Has(token, Current):
+		return true, nil
+	case !v.Has(token, Pending):
+		return false, fault.New(fault.InvalidStage, "version %s isn't AWSPENDING", token).
+			WithHint("another rotation has taken its place, or somebody removed the label")
+	}
+	return false, nil
+}
+
+// supportsHead is the fence of set and test.
+func supportsHead(token string) func(Versions) error {
+	return func(v Versions) error {
+		already, err := guardHead(v, token)
+		if err == nil && already {
+			return fault.New(fault.Superseded, "version %s is already current", token)
+		}
+		return err
+	}
+}
+
+// draining reports the version that a drain still works on: a new rotation must
+// not begin before it is revoked. RETIRING on the current version is a promotion
+// that broke off, which the next finish completes.
+func draining(v Versions, token string) string {
+	if old := v.Holder(Retiring); old != "" && old != v.Holder(Current) && old != token {
+		return old
+	}
+	if orphans := v.Orphans(); len(orphans) > 0 {
+		return orphans[0]
+	}
+	return ""
+}
+
+func drainInProgress(v Versions, token string) error {
+	old := draining(v, token)
+	if old == "" {
+		return nil
+	}
+	return fault.New(fault.DrainInProgress, "version %s is still being drained", old).
+		WithHint("nothing was written; this rotation is taken up again when the drain ends (keyturn status shows who is behind)")
+}
+
+// Create makes the new version's value. Called by the machine for a secret that
+// Secrets Manager drives, it starts that rotation and waits for its promotion.
+func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
+	s, err := r.enter(ctx, StepCreate, req)
+	if err != nil {
+		return Result{}, err
+	}
+	if !req.ByStore && s.policy.Driver == DriverSecretsManager {
+		return r.drive(ctx, s)
+	}
+	if s.policy.Driver == DriverMachine && s.desc.Versions[req.Token] == nil {
+		if err := drainInProgress(s.desc.Versions, req.Token); err != nil {
+			return Result{}, err
+		}
+		if p := s.desc.Versions.Holder(Pending); p != "" && p != s.desc.Versions.Holder(Current) {
+			return Result{}, rotationInProgress(p)
+		}
+	} else if already, err := r.guardCreate(s); err != nil || already {
+		return Result{Outcome: Done}, err
+	}
+	from := s.desc.Versions.Holder(Current)
+	if from == "" {
+		return Result{}, fault.New(fault.InvalidStage, "%s has no AWSCURRENT version", s.desc.ARN).
+			WithHint("store the working credential first (aws secretsmanager put-secret-value)")
+	}
+	c := s.change(r, from, req.Token, supportsHead(req.Token))
+	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
+		res, err := s.engine.Create(ctx, c)
+		if err != nil || res.Outcome != Done || s.policy.Driver != DriverMachine {
+			return res, err
+		}
+		return res, r.claimPending(ctx, s.desc.ARN, req.Token)
+	})
+}
+
+func (r *Rotator) guardCreate(s scene) (already bool, err error) {
+	already, err = guardHead(s.desc.Versions, s.req.Token)
+	if err != nil || already {
+		return already, err
+	}
+	if s.desc.Paused {
+		return false, fault.New(fault.RotationDisabled, "%s carries the tag keyturn:pause", s.desc.ARN).
+			WithHint("remove the tag to let it rotate")
+	}
+	return false, drainInProgress(s.desc.Versions, s.req.Token)
+}
+
+// claimPending gives a machine-driven version its AWSPENDING; a second machine
+// loses here, on the write.
+func (r *Rotator) claimPending(ctx context.Context, secret, token string) error {
+	desc, err := r.Store.Describe(ctx, secret)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "reading the labels after create")
+	}
+	v := desc.Versions
+	if p := v.Holder(Pending); p != "" && p == v.Holder(Current) {
+		// A finished rotation may leave AWSPENDING on the current version (FACTS C6.4).
+		err = r.Store.Move(ctx, secret, Pending, token, p)
+	} else {
+		err = r.Store.Attach(ctx, secret, Pending, token)
+	}
+	if fault.Is(err, fault.Conflict) {
+		return rotationInProgress("another token")
+	}
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "claiming AWSPENDING for %s", token)
+	}
+	return fault.Wrap(fault.Unavailable, r.Store.Detach(ctx, secret, Candidate(token), token), "removing the candidate's label")
+}
+
+func rotationInProgress(holder string) error {
+	return fault.New(fault.RotationInProgress, "AWSPENDING is on %s", holder).
+		WithHint("a rotation is going on; it ends by itself or by keyturn rollback")
+}
+
+// drive starts the store's own rotation with our token and watches it.
+func (r *Rotator) drive(ctx context.Context, s scene) (Result, error) {
+	v, token := s.desc.Versions, s.req.Token
+	if s.cursor.Since.IsZero() {
+		s.cursor.Since = r.Now().UTC()
+	}
+	switch {
+	case v.Has(token, Rejected):
+		_, err := guardHead(v, token)
+		return Result{}, err
+	case v.Has(token, Current):
+		r.ensureLater(ctx, s.desc.ARN)
+		return Result{Outcome: Done, Cursor: s.cursor.String()}, nil
+	case v[token] == nil || !v.Has(token, Pending):
+		if s.cursor.Started && v[token] != nil {
+			return Result{}, fault.New(fault.InvalidStage, "version %s lost AWSPENDING before it became current", token).
+				WithHint("Secrets Manager abandoned the rotation, or somebody moved the label; see its RotationAbandoned event")
+		}
+		if err := drainInProgress(v, token); err != nil {
+			return Result{}, err
+		}
+		if err := r.Store.Rotate(ctx, s.desc.ARN, token); err != nil {
+			return Result{}, fault.Wrap(fault.Unavailable, err, "asking Secrets Manager to rotate")
+		}
+		s.cursor.Started = true
+	case r.Now().Sub(s.cursor.Since) > s.policy.HeadLimit:
+		return Result{}, fault.New(fault.HeadExpired, "version %s isn't current after %s", token, s.policy.HeadLimit).
+			WithHint("the log of the rotateSecret function says which step fails")
+	}
+	return Result{
+		Outcome: Wait, After: headPoll, Cursor: s.cursor.String(),
+		Missing: []string{"Secrets Manager hasn't promoted " + token + " yet"},
+	}, nil
+}
+
+// Set makes the acceptors take the new version beside the old one.
+func (r *Rotator) Set(ctx context.Context, req Request) (Result, error) {
+	return r.head(ctx, StepSet, req, Engine.Set)
+}
+
+// Test proves that the acceptors take the new version.
+func (r *Rotator) Test(ctx context.Context, req Request) (Result, error) {
+	return r.head(ctx, StepTest, req, Engine.Test)
+}
+
+func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engine, context.Context, Change) (Result, error)) (Result, error) {
+	s, err := r.enter(ctx, step, req)
+	if err != nil {
+		return Result{}, err
+	}
+	already, err := guardHead(s.desc.Versions, req.Token)
+	if err != nil || already {
+		return Result{Outcome: Done}, err
+	}
+	c := s.change(r, s.desc.Versions.Holder(Current), req.Token, supportsHead(req.Token))
+	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) { return do(s.engine, ctx, c) })
+}

@@ -1,0 +1,203 @@
+package rotation
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/fault"
+)
+
+// RequestRollback turns the rotation that is going on back: it marks the new
+// version as rejected, which every forward step refuses from then on, and
+// starts the run that carries it out. Asking twice is asking once.
+func (r *Rotator) RequestRollback(ctx context.Context, secret string) (Ensured, error) {
+	if _, err := r.Policies.Policy(secret); err != nil {
+		return Ensured{}, err
+	}
+	desc, err := r.Store.Describe(ctx, secret)
+	if err != nil {
+		return Ensured{}, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
+	}
+	token := underWay(desc.Versions)
+	if token == "" {
+		return Ensured{}, fault.New(fault.TooLate, "no rotation of %s is going on", secret).
+			WithHint("after revoke the old credential is gone; start a new rotation instead")
+	}
+	if err := r.reject(ctx, desc, token); err != nil {
+		return Ensured{}, err
+	}
+	return r.EnsureRun(ctx, secret, EnsureOptions{Resume: true})
+}
+
+// underWay is the version that a rollback would reject, or "".
+func underWay(v Versions) string {
+	current, retiring, pending := v.Holder(Current), v.Holder(Retiring), v.Holder(Pending)
+	switch {
+	case retiring != "" && v.Has(retiring, Rejected):
+		return retiring
+	case pending != "" && pending != current:
+		return pending
+	case retiring != "" && retiring != current:
+		return current
+	}
+	return ""
+}
+
+// reject moves the label from a rollback of the past, whose version is dead.
+func (r *Rotator) reject(ctx context.Context, d Description, token string) error {
+	r.Journal.Note(ctx, audit.Record{
+		Time: r.Now().UTC(), SecretID: d.ARN, RotationID: token, Step: string(StepRollback),
+		From: token, To: d.Versions.Holder(Retiring), Phase: audit.Intent, Notes: []string{"rollback requested"},
+	})
+	var err error
+	if holder := d.Versions.Holder(Rejected); holder != "" && holder != token {
+		err = r.Store.Move(ctx, d.ARN, Rejected, token, holder)
+	} else {
+		err = r.Store.Attach(ctx, d.ARN, Rejected, token)
+	}
+	return fault.Wrap(fault.Conflict, err, "marking %s as rejected", token)
+}
+
+// Rollback exchanges old and new. Before promotion nobody presents the new
+// version and only the lock of the drain is taken; after it, the old credential
+// is enabled and proven, and AWSCURRENT moves back. In both cases the tail that
+// follows retires the new version exactly as it would the old one.
+//
+// It is also how a head that failed ends: called with direction head it asks
+// for the back run and waits until that has left the old credential alone.
+func (r *Rotator) Rollback(ctx context.Context, req Request) (Result, error) {
+	s, err := r.enter(ctx, StepRollback, req)
+	if err != nil {
+		return Result{}, err
+	}
+	if req.Direction != Back {
+		return r.abort(ctx, s)
+	}
+	v, token := s.desc.Versions, req.Token
+	current := v.Holder(Current)
+	switch {
+	case !v.Has(token, Rejected):
+		return Result{}, fault.New(fault.Superseded, "version %s isn't marked as rejected", token).
+			WithHint("ask for a rollback with keyturn rollback; it marks the version first")
+	case v.Has(token, Retiring) && current != token:
+		return Result{Outcome: Done}, nil
+	case current == token:
+		return r.restore(ctx, s)
+	case current == "":
+		return Result{}, fault.New(fault.InvalidStage, "%s has no AWSCURRENT version", s.desc.ARN).
+			WithHint("label the version that works with aws secretsmanager update-secret-version-stage")
+	}
+	c := s.change(r, token, current, func(Versions) error { return nil })
+	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
+		return Result{Outcome: Done}, r.retireRejected(ctx, c.Secret, token)
+	})
+}
+
+// restore makes the old credential current again, after proving that it works.
+func (r *Rotator) restore(ctx context.Context, s scene) (Result, error) {
+	v, token := s.desc.Versions, s.req.Token
+	old := v.Holder(Retiring)
+	if old == token {
+		old = v.Holder(Previous) // the lock has moved already, AWSCURRENT hasn't
+	}
+	if old == "" {
+		return Result{}, r.tooLate(ctx, s)
+	}
+	fence := func(v Versions) error {
+		if !v.Has(token, Rejected) || !v.Has(token, Current) {
+			return fault.New(fault.Superseded, "version %s isn't current and rejected any more", token)
+		}
+		return nil
+	}
+	c := s.change(r, old, token, fence)
+	res, err := r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
+		res, err := s.engine.Enable(ctx, c)
+		if err != nil || res.Outcome != Done {
+			return res, err
+		}
+		return res, r.moveBack(ctx, s, old)
+	})
+	if fault.Is(err, fault.TooLate) {
+		return Result{}, r.tooLate(ctx, s)
+	}
+	return res, err
+}
+
+// moveBack writes the exchange: consumers first, then the lock.
+func (r *Rotator) moveBack(ctx context.Context, s scene, old string) error {
+	secret, token := s.desc.ARN, s.req.Token
+	// A leftover AWSPENDING would let Secrets Manager take this version up again.
+	if err := r.Store.Detach(ctx, secret, Pending, token); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "taking AWSPENDING off %s", token)
+	}
+	if err := r.Store.Move(ctx, secret, Current, old, token); err != nil {
+		return fault.Wrap(fault.Conflict, err, "moving AWSCURRENT back to %s", old)
+	}
+	if err := r.Store.Detach(ctx, secret, Disabled, old); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "taking KEYTURN_DISABLED off %s", old)
+	}
+	return r.retireRejected(ctx, secret, token)
+}
+
+// retireRejected takes the drain's lock for the rejected version. A finish that
+// broke off, or the drain that is being turned back, may hold it for the old one.
+func (r *Rotator) retireRejected(ctx context.Context, secret, token string) error {
+	desc, err := r.Store.Describe(ctx, secret)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "reading the labels before retiring %s", token)
+	}
+	holder := desc.Versions.Holder(Retiring)
+	switch {
+	case holder == token:
+		return nil
+	case holder == "":
+		err = r.Store.Attach(ctx, secret, Retiring, token)
+	case holder == desc.Versions.Holder(Current):
+		err = r.Store.Move(ctx, secret, Retiring, token, holder)
+	default:
+		return fault.New(fault.DrainInProgress, "version %s is still being drained", holder).
+			WithHint("the rollback goes on when that drain ends")
+	}
+	return fault.Wrap(fault.Conflict, err, "marking %s as retiring", token)
+}
+
+// tooLate takes the request back: the old credential is destroyed, and the only
+// way is forward.
+func (r *Rotator) tooLate(ctx context.Context, s scene) error {
+	if err := r.Store.Detach(ctx, s.desc.ARN, Rejected, s.req.Token); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "taking KEYTURN_REJECTED off %s", s.req.Token)
+	}
+	r.ensureLater(ctx, s.desc.ARN)
+	return fault.New(fault.TooLate, "the old credential of %s is destroyed", s.desc.ARN).
+		WithHint("version %s stays current; rotate again if it is the one that is bad", s.req.Token)
+}
+
+// abort ends a head that failed: it is done when the old credential is current
+// and alone. A token that was promoted all the same stays; it isn't this run's
+// business to turn back what works.
+func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
+	v, token := s.desc.Versions, s.req.Token
+	switch {
+	case v[token] == nil:
+		return Result{Outcome: Done, Notes: []string{"nothing was made"}}, nil
+	case v.Has(token, Current) && !v.Has(token, Rejected):
+		r.ensureLater(ctx, s.desc.ARN)
+		return Result{Outcome: Promoted}, nil
+	case !v.Has(token, Pending) && !v.Has(token, Rejected) && !v.Has(token, Retiring):
+		return Result{Outcome: Done, Notes: []string{"the version has lost its labels"}}, nil
+	case revoked(v, Request{Token: token, Direction: Back}) && !v.Has(token, Pending):
+		return Result{Outcome: Done}, nil
+	}
+	if !v.Has(token, Rejected) {
+		if err := r.reject(ctx, s.desc, token); err != nil {
+			return Result{}, err
+		}
+	}
+	ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{})
+	if err != nil {
+		return Result{}, err
+	}
+	missing := "the rollback " + ensured.Run.Name + " is " + string(ensured.Run.Status)
+	return Result{Outcome: Wait, After: max(headPoll, min(ensured.After, time.Minute)), Missing: []string{missing}}, nil
+}

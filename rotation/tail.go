@@ -1,0 +1,273 @@
+package rotation
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyturn/keyturn/fault"
+)
+
+// tail is what adopt, drain, disable and revoke work on: the version that goes
+// and the one that stays.
+type tail struct {
+	scene
+	from, to string
+}
+
+// enterTail reads which version goes from the labels, and refuses an entry
+// that they don't support. Somebody else's write is dealt with here.
+func (r *Rotator) enterTail(ctx context.Context, step Step, req Request) (tail, error) {
+	s, err := r.enter(ctx, step, req)
+	if err != nil {
+		return tail{}, err
+	}
+	v := s.desc.Versions
+	t := tail{scene: s, from: v.Holder(Retiring), to: v.Holder(Current)}
+	if err := supportsTail(req, t.from, t.to)(v); err == nil {
+		return t, r.displacedBack(ctx, t)
+	}
+	overtaken := req.Direction == Forward && t.to != "" && t.to != req.Token && t.to != t.from
+	if overtaken && v[req.Token] != nil && !v.Has(t.to, Rejected) {
+		if err := r.displaced(ctx, s, req.Token, t.to); err != nil {
+			return t, err
+		}
+	}
+	r.ensureLater(ctx, s.desc.ARN)
+	return t, supportsTail(req, t.from, t.to)(v)
+}
+
+// supportsTail is the fence of every step of the tail, in both directions.
+func supportsTail(req Request, from, to string) func(Versions) error {
+	return func(v Versions) error {
+		retiring, current := v.Holder(Retiring), v.Holder(Current)
+		superseded := func(why string) error {
+			return fault.New(fault.Superseded, "%s: AWSCURRENT is on %s, KEYTURN_RETIRING on %s", why, current, retiring).
+				WithHint("nothing was done; the run that the labels ask for takes over")
+		}
+		switch {
+		case retiring == "" || current == "":
+			return superseded("nothing is being retired")
+		case retiring == current:
+			return superseded("the version that goes is the current one")
+		case retiring != from || current != to:
+			return superseded("the labels have moved since this step began")
+		case req.Direction == Back && (retiring != req.Token || !v.Has(req.Token, Rejected)):
+			return superseded("this rollback isn't what the labels say")
+		case req.Direction == Forward && (current != req.Token || v.Has(current, Rejected)):
+			return superseded("this rotation was rolled back or overtaken")
+		case req.Direction != Forward && req.Direction != Back:
+			return superseded("only a forward or back run has a tail")
+		}
+		return nil
+	}
+}
+
+// displaced keeps track of the version that somebody else's write pushed out of
+// AWSCURRENT, unless the new current one uses the same login or key.
+func (r *Rotator) displaced(ctx context.Context, s scene, version, current string) error {
+	v := s.desc.Versions
+	for _, l := range v[version] {
+		if l.IsOrphan() || l == Retiring || l == Rejected {
+			return nil
+		}
+	}
+	mine, err := s.engine.Identity(ctx, s.desc.ARN, version)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", version)
+	}
+	theirs, err := s.engine.Identity(ctx, s.desc.ARN, current)
+	if err != nil {
+		return fault.Wrap(fault.InvalidInput, err, "reading whose credential %s is, which somebody else stored", current)
+	}
+	if mine == theirs {
+		return nil
+	}
+	taken := map[Label]bool{}
+	for _, labels := range v {
+		for _, l := range labels {
+			taken[l] = true
+		}
+	}
+	n := 1
+	for taken[Orphan(n)] {
+		n++
+	}
+	return fault.Wrap(fault.Conflict, r.Store.Attach(ctx, s.desc.ARN, Orphan(n), version), "keeping track of displaced version %s", version)
+}
+
+// displacedBack does the same for a rollback: its target was current, and isn't.
+// A rolled-back version that was once current holds AWSPREVIOUS until somebody
+// else's write takes it away.
+func (r *Rotator) displacedBack(ctx context.Context, t tail) error {
+	v := t.desc.Versions
+	if t.req.Direction != Back || v.Has(t.from, Previous) || v.Has(t.from, Pending) {
+		return nil
+	}
+	if old := v.Holder(Previous); old != "" && old != t.to {
+		return r.displaced(ctx, t.scene, old, t.to)
+	}
+	return nil
+}
+
+// order is the engine's order for this tail.
+func (r *Rotator) order(t tail) Change {
+	c := t.change(r, t.from, t.to, supportsTail(t.req, t.from, t.to))
+	c.Unpresented = t.req.Direction == Back && t.desc.Versions.Has(t.from, Pending)
+	return c
+}
+
+// Adopt lets presenters follow to AWSCURRENT, in waves.
+func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
+	t, err := r.enterTail(ctx, StepAdopt, req)
+	if err != nil {
+		return Result{}, err
+	}
+	return r.act(ctx, t.scene, r.order(t), t.engine.Adopt)
+}
+
+// Drain looks who still presents the version that goes.
+func (r *Rotator) Drain(ctx context.Context, req Request) (Result, error) {
+	t, err := r.enterTail(ctx, StepDrain, req)
+	if err != nil {
+		return Result{}, err
+	}
+	return r.act(ctx, t.scene, r.order(t), t.engine.Drain)
+}
+
+// Disable makes the acceptors refuse the version that goes, reversibly. Its
+// label is put on before the act, so that nobody finds a refused credential
+// without knowing why.
+func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
+	t, err := r.enterTail(ctx, StepDisable, req)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := r.alone(ctx, t); err != nil {
+		return Result{}, err
+	}
+	return r.act(ctx, t.scene, r.order(t), func(ctx context.Context, c Change) (Result, error) {
+		if err := r.markDisabled(ctx, t); err != nil {
+			return Result{}, err
+		}
+		res, err := t.engine.Disable(ctx, c)
+		if err != nil {
+			return res, err
+		}
+		switch res.Outcome {
+		case Reopened:
+			err = r.Store.Detach(ctx, c.Secret, Disabled, c.From)
+		case Done:
+			res.After = hold(c, t.policy)
+		}
+		return res, fault.Wrap(fault.Unavailable, err, "taking KEYTURN_DISABLED off %s", c.From)
+	})
+}
+
+// hold is how long the disabled credential is kept: nobody had a version that
+// was never current.
+func hold(c Change, p Policy) time.Duration {
+	if c.Unpresented {
+		return 0
+	}
+	return p.Hold
+}
+
+// markDisabled moves the label on from a version that no longer needs it.
+func (r *Rotator) markDisabled(ctx context.Context, t tail) error {
+	holder := t.desc.Versions.Holder(Disabled)
+	if holder != "" && holder != t.from {
+		return fault.Wrap(fault.Conflict, r.Store.Move(ctx, t.desc.ARN, Disabled, t.from, holder), "marking %s as disabled", t.from)
+	}
+	return fault.Wrap(fault.Conflict, r.Store.Attach(ctx, t.desc.ARN, Disabled, t.from), "marking %s as disabled", t.from)
+}
+
+// alone is the identity check: no other live version may use the login or key
+// that is about to be refused.
+func (r *Rotator) alone(ctx context.Context, t tail) error {
+	goes, err := t.engine.Identity(ctx, t.desc.ARN, t.from)
+	if err != nil {
+		return fault.Wrap(fault.InvalidStage, err, "reading whose credential %s is", t.from)
+	}
+	for _, other := range t.desc.Versions.Live(t.from) {
+		id, err := t.engine.Identity(ctx, t.desc.ARN, other)
+		if fault.Is(err, fault.InvalidStage) && other != t.to {
+			continue // a pending version without a value yet
+		}
+		if err != nil {
+			return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", other)
+		}
+		if id == goes {
+			return fault.New(fault.IdentityInUse, "version %s uses %s too, as version %s that goes", other, id, t.from).
+				WithHint("somebody stored the old login again; give AWSCURRENT a login of its own, then keyturn resume")
+		}
+	}
+	return nil
+}
+
+// Revoke makes the acceptors forget the version that goes, then takes its
+// labels off: RETIRING last, because it is what keeps this run alive.
+func (r *Rotator) Revoke(ctx context.Context, req Request) (Result, error) {
+	t, err := r.enterTail(ctx, StepRevoke, req)
+	if fault.Is(err, fault.Superseded) && revoked(t.desc.Versions, req) {
+		return Result{Outcome: Done}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if !t.desc.Versions.Has(t.from, Disabled) {
+		// Entered without a disable, or taking up a clean-up that broke off: the
+		// sequence is repeated rather than trusted.
+		return Result{Outcome: Reopened, Missing: []string{t.from + " isn't marked as disabled"}}, nil
+	}
+	if err := r.alone(ctx, t); err != nil {
+		return Result{}, err
+	}
+	return r.act(ctx, t.scene, r.order(t), func(ctx context.Context, c Change) (Result, error) {
+		res, err := t.engine.Revoke(ctx, c)
+		if err != nil || res.Outcome != Done {
+			return res, err
+		}
+		return r.forget(ctx, t, res)
+	})
+}
+
+// revoked reports that this rotation's tail is over, as a revoke finds it that
+// is called again because its answer was lost.
+func revoked(v Versions, req Request) bool {
+	switch {
+	case v.Holder(Retiring) != "":
+		return false
+	case req.Direction == Forward:
+		return v.Has(req.Token, Current) && !v.Has(req.Token, Rejected)
+	default:
+		return v.Has(req.Token, Rejected) && !v.Has(req.Token, Current)
+	}
+}
+
+// forget takes the labels off, then goes on with what has waited for this end:
+// another displaced version, or the store's next rotation.
+func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error) {
+	for _, l := range []Label{Pending, Disabled, Retiring} {
+		if l == Pending && t.req.Direction != Back {
+			continue
+		}
+		if err := r.Store.Detach(ctx, t.desc.ARN, l, t.from); err != nil {
+			return Result{}, fault.Wrap(fault.Unavailable, err, "taking %s off the revoked version %s", l, t.from)
+		}
+	}
+	desc, err := r.Store.Describe(ctx, t.desc.ARN)
+	if err != nil {
+		return res, nil //nolint:nilerr // the revocation is done; the watchdog finds what is left
+	}
+	switch next := Read(desc.Versions, t.policy.Driver); next.Need {
+	case NeedOrphan:
+		if t.req.Direction == Forward && r.retireOrphan(ctx, desc, next.Version) == nil {
+			res.Outcome, res.Missing = Reopened, []string{"displaced version " + next.Version}
+		}
+	case NeedStore:
+		if err := r.retryStore(ctx, desc.ARN, next.Token); err != nil {
+			r.Log.WarnContext(ctx, "asking for the rotation that waited", "secret", desc.ARN, "error", err)
+		}
+	}
+	return res, nil
+}
