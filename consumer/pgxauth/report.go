@@ -1,0 +1,171 @@
+package pgxauth
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Report says what a process uses: references and counts, never a value.
+type Report struct {
+	// Secret is the ARN (the configured id until the secret was first read).
+	Secret string
+	// Version is the version id that new connections log in with.
+	Version string
+	// Connections counts the pools' open connections by version id.
+	Connections map[string]int
+	// At is when this was so, UTC.
+	At time.Time
+}
+
+// Loaded reports whether the process uses Version and nothing else any more.
+func (r Report) Loaded() bool {
+	for version, n := range r.Connections {
+		if version != r.Version && n > 0 {
+			return false
+		}
+	}
+	return r.Version != ""
+}
+
+// reportLoop tells Config.Report about every change.
+func (c *Credentials) reportLoop() {
+	if c.cfg.Report == nil {
+		return
+	}
+	ticker := time.NewTicker(c.cfg.ReportEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.poke:
+		case <-ticker.C:
+		}
+		if r := c.report(); r.Version != "" {
+			c.cfg.Report(r)
+		}
+	}
+}
+
+func (c *Credentials) report() Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := Report{Secret: c.arn, Connections: c.versionsLocked(), At: c.cfg.Now().UTC()}
+	if c.doc != nil {
+		r.Version = c.doc.version
+	}
+	return r
+}
+
+// EvidencePath is where a party's evidence about one version of one secret
+// lies: evidence/<first 16 hex digits of SHA-256 of the ARN>/<version>/<party>.json.
+func EvidencePath(dir, secret, version, party string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return filepath.Join(dir, "evidence", hex.EncodeToString(sum[:8]), version, party+".json")
+}
+
+// repeatAfter is when DirReporter writes again what it has written before.
+const repeatAfter = 10 * time.Minute
+
+// DirReporter writes a party's reports as audit evidence into a folder: one
+// JSON line, in the form of rotation.Evidence, each time that the party has
+// wholly gone over to a version. Lines are only ever appended, each by one
+// write; a reader takes only lines that end.
+type DirReporter struct {
+	dir, party string
+	logger     *slog.Logger
+
+	mu      sync.Mutex
+	version string
+	at      time.Time
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+
+// NewDirReporter returns a reporter for one party; its name becomes a file name
+// and has to be plain. logger may be nil. Pass its Report as Config.Report.
+func NewDirReporter(dir, party string, logger *slog.Logger) (*DirReporter, error) {
+	if !plainName.MatchString(party) {
+		return nil, fmt.Errorf("party name %q: use up to 128 letters, digits, dots, dashes and underscores", party)
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &DirReporter{dir: dir, party: party, logger: logger}, nil
+}
+
+// Report writes evidence and logs what hinders it.
+func (d *DirReporter) Report(r Report) {
+	if err := d.Write(r); err != nil {
+		d.logger.Error("evidence not written", "party", d.party, "version", r.Version, "error", err)
+	}
+}
+
+// Write appends evidence if the report is one: the party has no connection of
+// another version. It writes nothing if the same was written within 10 minutes.
+func (d *DirReporter) Write(r Report) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !r.Loaded() {
+		d.version = "" // it is between two versions: its next arrival is news
+		return nil
+	}
+	if r.Version == d.version && r.At.Sub(d.at) < repeatAfter {
+		return nil
+	}
+	if !plainName.MatchString(r.Version) {
+		return errors.New("the version id can't be a file name")
+	}
+	line, err := json.Marshal(rotation.Evidence{
+		Party: d.party, Digest: r.Version, By: "pgxauth: version in use", Proof: rotation.Loaded, At: r.At,
+	})
+	if err != nil {
+		return fmt.Errorf("encoding evidence: %w", err)
+	}
+	if err := appendLine(EvidencePath(d.dir, r.Secret, r.Version, d.party), line); err != nil {
+		return fmt.Errorf("writing evidence: %w", err)
+	}
+	d.version, d.at = r.Version, r.At
+	return nil
+}
+
+func appendLine(path string, line []byte) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o640) //nolint:gosec // auditors of another group read evidence
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	// A line that a crash cut off stays as it is, and stays apart.
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if size > 0 {
+		last := make([]byte, 1)
+		if _, err := f.ReadAt(last, size-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' {
+			line = append([]byte{'\n'}, line...)
+		}
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	return f.Sync()
+}
