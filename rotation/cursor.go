@@ -4,13 +4,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"time"
 )
 
 // cursor is what a step remembers between two of its calls in one run. It
 // travels through the execution's state; losing it costs time, never safety.
 type cursor struct {
-	Step    Step      `json:"step"`
+	step   Step
+	others map[Step]json.RawMessage // of steps that aren't done; the next generation goes on with them
+
 	Engine  string    `json:"engine,omitempty"`  // the engine's own
 	Intent  bool      `json:"intent,omitempty"`  // the intent is recorded
 	Seen    string    `json:"seen,omitempty"`    // digest of the last recorded answer
@@ -18,18 +21,29 @@ type cursor struct {
 	Started bool      `json:"started,omitempty"` // the store was asked to rotate
 }
 
-// readCursor starts afresh when the cursor is another step's or unreadable.
+// readCursor starts afresh when there is none for this step, or it is unreadable.
 func readCursor(step Step, text string) cursor {
-	var c cursor
-	if err := json.Unmarshal([]byte(text), &c); err != nil || c.Step != step {
-		return cursor{Step: step}
+	c := cursor{step: step}
+	if err := json.Unmarshal([]byte(text), &c.others); err != nil || c.others == nil {
+		c.others = map[Step]json.RawMessage{}
+	}
+	if err := json.Unmarshal(c.others[step], &c); err != nil {
+		return cursor{step: step, others: c.others}
 	}
 	return c
 }
 
-func (c cursor) String() string {
-	text, err := json.Marshal(c)
-	if err != nil {
+// after writes the cursor for the run's state; a step that is over forgets.
+func (c cursor) after(outcome Outcome) string {
+	all := maps.Clone(c.others)
+	delete(all, c.step)
+	if outcome == Wait || outcome == Unknown {
+		if mine, err := json.Marshal(c); err == nil {
+			all[c.step] = mine
+		}
+	}
+	text, err := json.Marshal(all)
+	if err != nil || len(all) == 0 {
 		return ""
 	}
 	return string(text)

@@ -145,7 +145,7 @@ func (r *Rotator) drive(ctx context.Context, s scene) (Result, error) {
 		return Result{}, err
 	case v.Has(token, Current):
 		r.ensureLater(ctx, s.desc.ARN)
-		return Result{Outcome: Done, Cursor: s.cursor.String()}, nil
+		return Result{Outcome: Done, Cursor: s.cursor.after(Done)}, nil
 	case v[token] == nil || !v.Has(token, Pending):
 		if s.cursor.Started && v[token] != nil {
 			return Result{}, fault.New(fault.InvalidStage, "version %s lost AWSPENDING before it became current", token).
@@ -163,7 +163,7 @@ func (r *Rotator) drive(ctx context.Context, s scene) (Result, error) {
 			WithHint("the log of the rotateSecret function says which step fails")
 	}
 	return Result{
-		Outcome: Wait, After: headPoll, Cursor: s.cursor.String(),
+		Outcome: Wait, After: headPoll, Cursor: s.cursor.after(Wait),
 		Missing: []string{"Secrets Manager hasn't promoted " + token + " yet"},
 	}, nil
 }

@@ -15,7 +15,7 @@ func bestEffort(step Step) bool { return step == StepDisable || step == StepRoll
 // act records the intent, carries out the act and records its result. A step
 // that is polled records its intent once a run and an answer only when it is news.
 func (r *Rotator) act(ctx context.Context, s scene, c Change, do func(context.Context, Change) (Result, error)) (Result, error) {
-	step := s.cursor.Step
+	step := s.cursor.step
 	if s.cursor.Since.IsZero() {
 		s.cursor.Since = r.Now().UTC()
 	}
@@ -35,7 +35,7 @@ func (r *Rotator) act(ctx context.Context, s scene, c Change, do func(context.Co
 		s.cursor.Seen = seen
 	}
 	s.cursor.Engine = res.Cursor
-	res.Cursor = s.cursor.String()
+	res.Cursor = s.cursor.after(res.Outcome)
 	return res, nil
 }
 
@@ -47,7 +47,7 @@ func (r *Rotator) recordLate(ctx context.Context, s scene, c Change, res Result,
 
 func (r *Rotator) record(ctx context.Context, s scene, c Change, phase audit.Phase, res Result, err error) error {
 	entry := r.entry(s, c, phase, res, err)
-	if bestEffort(s.cursor.Step) {
+	if bestEffort(s.cursor.step) {
 		r.Journal.Note(ctx, entry)
 		return nil
 	}
@@ -57,7 +57,7 @@ func (r *Rotator) record(ctx context.Context, s scene, c Change, phase audit.Pha
 func (r *Rotator) entry(s scene, c Change, phase audit.Phase, res Result, err error) audit.Record {
 	entry := audit.Record{
 		Time: r.Now().UTC(), SecretID: s.desc.ARN, RotationID: s.req.Token,
-		Engine: s.policy.Kind, Step: string(s.cursor.Step), From: c.From, To: c.To,
+		Engine: s.policy.Kind, Step: string(s.cursor.step), From: c.From, To: c.To,
 		Phase: phase, Missing: res.Missing, Notes: res.Notes, PolicyHash: s.policy.Hash,
 	}
 	if len(res.Evidence) > 0 {

@@ -22,5 +22,4 @@ type Input struct {
 	Run        string    `json:"run"` // the execution's name without its generation
 	Generation int       `json:"generation"`
 	Cursor     string    `json:"cursor"`
-	Polls      int       `json:"polls"`
 }

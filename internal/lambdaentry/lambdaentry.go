@@ -1,0 +1,161 @@
+// Package lambdaentry answers: how does a Lambda event become the call of a
+// step, and an error the name that Step Functions routes on?
+//
+// It is the only importer of aws-lambda-go/lambda. It decodes strictly, runs
+// the step, recovers a panic, takes the fault's name and only then redacts the
+// text: the runtime prints the whole error and Step Functions keeps it as Cause.
+package lambdaentry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Handler takes one event and returns its answer, both JSON.
+type Handler func(ctx context.Context, event []byte) (any, error)
+
+// Build wires a function's parts at cold start. An error ends the process, so
+// that a wrong setting is seen at deployment and not in the middle of a rotation.
+type Build func(ctx context.Context, log *slog.Logger) (Handler, error)
+
+// Run is the whole main of a function. It doesn't return.
+func Run(build Build) {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	handler, err := build(context.Background(), log)
+	if err != nil {
+		log.Error("the function can't start", "fault", fault.NameOf(err), "error", Redact(err.Error()), "hint", fault.HintOf(err))
+		os.Exit(1)
+	}
+	lambda.StartHandlerFunc(func(ctx context.Context, event json.RawMessage) (any, error) {
+		return serve(ctx, log, handler, event)
+	})
+}
+
+func serve(ctx context.Context, log *slog.Logger, handler Handler, event []byte) (answer any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = lambdaError(fault.New(fault.Internal, "panic: %v", p))
+			log.ErrorContext(ctx, "panic", "value", Redact(fmt.Sprint(p)))
+		}
+	}()
+	answer, err = handler(ctx, event)
+	if err != nil {
+		log.WarnContext(ctx, "the step failed", "fault", fault.NameOf(err), "error", Redact(err.Error()), "hint", fault.HintOf(err))
+		return nil, lambdaError(err)
+	}
+	return answer, nil
+}
+
+// lambdaError is returned by value: the runtime recognises nothing else, and
+// would send the Go type's name instead of the fault's.
+func lambdaError(err error) messages.InvokeResponse_Error {
+	text := Redact(err.Error())
+	if hint := fault.HintOf(err); hint != "" {
+		text += " (hint: " + Redact(hint) + ")"
+	}
+	return messages.InvokeResponse_Error{Type: string(NameOf(err)), Message: text}
+}
+
+// NameOf is the fault's name of any error; a context that ran out before an
+// answer came is ambiguous, whoever returned it.
+func NameOf(err error) fault.Name {
+	if name := fault.NameOf(err); name != fault.Internal {
+		return name
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fault.Ambiguous
+	}
+	return fault.Internal
+}
+
+// stepEvent is what the state machine sends: rotation.asl.json's Payload.
+type stepEvent struct {
+	Secret     string             `json:"secret"`
+	Token      string             `json:"token"`
+	Direction  rotation.Direction `json:"direction"`
+	Generation int                `json:"generation"`
+	Cursor     string             `json:"cursor"`
+	Polls      int                `json:"polls"`
+}
+
+// stepAnswer is what it reads: small, and references only.
+type stepAnswer struct {
+	Outcome  rotation.Outcome    `json:"outcome"`
+	Missing  []string            `json:"missing"`
+	After    int                 `json:"after_seconds"`
+	Cursor   string              `json:"cursor"`
+	Polls    int                 `json:"polls"`
+	Evidence []rotation.Evidence `json:"evidence,omitempty"`
+	Notes    []string            `json:"notes,omitempty"`
+}
+
+// mostMissing keeps an answer far below Step Functions' 262,144 bytes.
+const mostMissing = 20
+
+// Step makes a handler of one step.
+func Step(step func(context.Context, rotation.Request) (rotation.Result, error)) Handler {
+	return func(ctx context.Context, event []byte) (any, error) {
+		var e stepEvent
+		if err := Decode(event, &e); err != nil {
+			return nil, err
+		}
+		res, err := step(ctx, rotation.Request{
+			Secret: e.Secret, Token: e.Token, Direction: e.Direction, Generation: e.Generation, Cursor: e.Cursor,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return answer(res, e.Polls), nil
+	}
+}
+
+func answer(res rotation.Result, polls int) stepAnswer {
+	missing := res.Missing
+	if len(missing) > mostMissing {
+		missing = append(missing[:mostMissing:mostMissing], fmt.Sprintf("and %d more", len(res.Missing)-mostMissing))
+	}
+	if missing == nil {
+		missing = []string{}
+	}
+	if res.Outcome == rotation.Wait || res.Outcome == rotation.Unknown {
+		polls++
+	}
+	return stepAnswer{
+		Outcome: res.Outcome, Missing: missing, After: seconds(res.After), Cursor: res.Cursor, Polls: polls,
+		Evidence: res.Evidence, Notes: res.Notes,
+	}
+}
+
+// seconds is what a Wait state takes: whole, and at least one.
+func seconds(d time.Duration) int {
+	return int(max(1, math.Ceil(d.Seconds())))
+}
+
+// Decode reads an event strictly: an unknown field is a version mismatch
+// between the caller and this function, and is named.
+func Decode(event []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(event))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fault.New(fault.InvalidInput, "the event can't be read: %s", err).
+			WithHint("deploy the functions and the state machine from one release")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fault.New(fault.InvalidInput, "the event holds more than one JSON value")
+	}
+	return nil
+}

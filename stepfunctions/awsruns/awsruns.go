@@ -1,0 +1,90 @@
+// Package awsruns answers: which execution drives a rotation, and how is one
+// claimed?
+package awsruns
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// API is what is called of Step Functions.
+type API interface {
+	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
+	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
+}
+
+// Runs implements rotation.Runs on one state machine.
+type Runs struct {
+	API          API
+	StateMachine string // ARN
+}
+
+var _ rotation.Runs = (*Runs)(nil)
+
+// Start claims a name. StartExecution of a Standard state machine is
+// idempotent by name, and refuses a name of the last 90 days: both mean that
+// somebody has the claim.
+func (r *Runs) Start(ctx context.Context, name string, in rotation.Input) error {
+	input, err := json.Marshal(in)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "writing the input of run %s", name)
+	}
+	_, err = r.API.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &r.StateMachine, Name: &name, Input: aws.String(string(input)),
+	})
+	var taken *types.ExecutionAlreadyExists
+	if errors.As(err, &taken) {
+		return nil
+	}
+	return named(err, "StartExecution")
+}
+
+// Describe looks a run up by its name.
+func (r *Runs) Describe(ctx context.Context, name string) (rotation.Run, error) {
+	arn := strings.Replace(r.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + name
+	out, err := r.API.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+	var absent *types.ExecutionDoesNotExist
+	if errors.As(err, &absent) {
+		return rotation.Run{Name: name, Status: rotation.RunAbsent}, nil
+	}
+	if err != nil {
+		return rotation.Run{}, named(err, "DescribeExecution")
+	}
+	run := rotation.Run{
+		Name: name, Status: rotation.RunStatus(out.Status), Stopped: aws.ToTime(out.StopDate),
+		Error: aws.ToString(out.Error), Cause: aws.ToString(out.Cause),
+	}
+	if out.Status == types.ExecutionStatusPendingRedrive {
+		run.Status = rotation.RunFailed
+	}
+	return run, nil
+}
+
+func named(err error, action string) error {
+	if err == nil {
+		return nil
+	}
+	name := fault.Unavailable
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		switch code := api.ErrorCode(); {
+		case strings.Contains(code, "Throttling"), code == "ExecutionLimitExceeded":
+			name = fault.Throttled
+		case code == "AccessDeniedException":
+			name = fault.PermissionDenied
+		case api.ErrorFault() == smithy.FaultClient:
+			name = fault.Internal
+		}
+	}
+	return &fault.Error{Name: name, Doing: "calling Step Functions " + action, Err: err}
+}

@@ -1,0 +1,177 @@
+// Package awssm answers: how do versions, labels and values live in AWS Secrets
+// Manager?
+//
+// Every label write decides on the service's refusal and then looks: a lost
+// answer and a lost race look alike, and only the labels tell them apart.
+package awssm
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// API is what is called of Secrets Manager; a role that runs steps needs these
+// actions and no others.
+type API interface {
+	DescribeSecret(context.Context, *secretsmanager.DescribeSecretInput, ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error)
+	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
+	PutSecretValue(context.Context, *secretsmanager.PutSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.PutSecretValueOutput, error)
+	UpdateSecretVersionStage(context.Context, *secretsmanager.UpdateSecretVersionStageInput, ...func(*secretsmanager.Options)) (*secretsmanager.UpdateSecretVersionStageOutput, error)
+	RotateSecret(context.Context, *secretsmanager.RotateSecretInput, ...func(*secretsmanager.Options)) (*secretsmanager.RotateSecretOutput, error)
+}
+
+// pauseTag stops new rotations of a secret; a tag can only narrow the policy.
+const pauseTag = "keyturn:pause"
+
+// Store implements rotation.Store.
+type Store struct {
+	API    API
+	Region string // the functions' own: a secret whose primary is elsewhere is a replica
+}
+
+var _ rotation.Store = (*Store)(nil)
+
+// Describe reads the labels and what makes a secret unfit for rotation.
+func (s *Store) Describe(ctx context.Context, secret string) (rotation.Description, error) {
+	out, err := s.API.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &secret})
+	if err != nil {
+		return rotation.Description{}, named(err, "DescribeSecret")
+	}
+	d := rotation.Description{
+		ARN: aws.ToString(out.ARN), Name: aws.ToString(out.Name),
+		Deleted: out.DeletedDate != nil, OwningService: aws.ToString(out.OwningService),
+		RotationEnabled: out.RotationEnabled, LastRotated: aws.ToTime(out.LastRotatedDate),
+		Versions: rotation.Versions{},
+	}
+	if primary := aws.ToString(out.PrimaryRegion); primary != "" && primary != s.Region {
+		d.ReplicaOf = primary
+	}
+	for id, stages := range out.VersionIdsToStages {
+		labels := make([]rotation.Label, 0, len(stages))
+		for _, stage := range stages {
+			labels = append(labels, rotation.Label(stage))
+		}
+		d.Versions[id] = labels
+	}
+	for _, tag := range out.Tags {
+		d.Paused = d.Paused || aws.ToString(tag.Key) == pauseTag
+	}
+	return d, nil
+}
+
+// Value reads one version by its id, whatever its labels are.
+func (s *Store) Value(ctx context.Context, secret, version string) (rotation.Value, error) {
+	v, _, err := s.get(ctx, &secretsmanager.GetSecretValueInput{SecretId: &secret, VersionId: &version})
+	return v, err
+}
+
+// Current reads what consumers read.
+func (s *Store) Current(ctx context.Context, secret string) (rotation.Value, string, error) {
+	return s.get(ctx, &secretsmanager.GetSecretValueInput{SecretId: &secret})
+}
+
+func (s *Store) get(ctx context.Context, in *secretsmanager.GetSecretValueInput) (rotation.Value, string, error) {
+	out, err := s.API.GetSecretValue(ctx, in)
+	if code(err) == "ResourceNotFoundException" {
+		return rotation.Value{}, "", fault.Wrap(fault.InvalidStage, err, "reading a version that has no value")
+	}
+	if err != nil {
+		return rotation.Value{}, "", named(err, "GetSecretValue")
+	}
+	if out.SecretString == nil {
+		return rotation.Value{}, "", fault.New(fault.InvalidInput, "the secret's value is binary").
+			WithHint("store a JSON document as SecretString (DESIGN §3 lists its fields)")
+	}
+	return rotation.NewValue(*out.SecretString), aws.ToString(out.VersionId), nil
+}
+
+// Put stores the new version's value. Stages are always sent: without them the
+// version would be current at once (FACTS C3.6).
+func (s *Store) Put(ctx context.Context, c rotation.Change, v rotation.Value) error {
+	stage := rotation.Pending
+	if c.Policy.Driver == rotation.DriverMachine {
+		stage = rotation.Candidate(c.To)
+	}
+	in := &secretsmanager.PutSecretValueInput{
+		SecretId: &c.Secret, ClientRequestToken: &c.To, VersionStages: []string{string(stage)},
+		SecretString: aws.String(v.Reveal()),
+	}
+	if !c.RotationToken.Empty() {
+		in.RotationToken = aws.String(c.RotationToken.Reveal())
+	}
+	_, err := s.API.PutSecretValue(ctx, in)
+	if code(err) == "ResourceExistsException" {
+		return fault.Wrap(fault.Conflict, err, "storing version %s, which has another value", c.To)
+	}
+	return named(err, "PutSecretValue")
+}
+
+// Attach is set-if-absent: without RemoveFromVersionId Secrets Manager refuses
+// a label that another version holds.
+func (s *Store) Attach(ctx context.Context, secret string, label rotation.Label, version string) error {
+	return s.label(ctx, secret, label, version, "")
+}
+
+// Move is compare-and-swap: a RemoveFromVersionId that doesn't hold the label
+// is refused.
+func (s *Store) Move(ctx context.Context, secret string, label rotation.Label, to, from string) error {
+	return s.label(ctx, secret, label, to, from)
+}
+
+// Detach takes a label off.
+func (s *Store) Detach(ctx context.Context, secret string, label rotation.Label, version string) error {
+	d, err := s.Describe(ctx, secret)
+	if err != nil {
+		return err
+	}
+	if !d.Versions.Has(version, label) {
+		return nil
+	}
+	return s.label(ctx, secret, label, "", version)
+}
+
+func (s *Store) label(ctx context.Context, secret string, label rotation.Label, to, from string) error {
+	in := &secretsmanager.UpdateSecretVersionStageInput{SecretId: &secret, VersionStage: aws.String(string(label))}
+	if to != "" {
+		in.MoveToVersionId = &to
+	}
+	if from != "" && from != to {
+		in.RemoveFromVersionId = &from
+	}
+	_, err := s.API.UpdateSecretVersionStage(ctx, in)
+	if err == nil {
+		return nil
+	}
+	d, again := s.Describe(ctx, secret)
+	if again == nil && ((to != "" && d.Versions.Has(to, label)) || (to == "" && !d.Versions.Has(from, label))) {
+		return nil
+	}
+	switch code(err) {
+	case "InvalidParameterException", "InvalidRequestException":
+		return fault.Wrap(fault.Conflict, err, "moving label %s", label)
+	}
+	return named(err, "UpdateSecretVersionStage")
+}
+
+// Rotate starts Secrets Manager's own rotation under our token.
+func (s *Store) Rotate(ctx context.Context, secret, token string) error {
+	_, err := s.API.RotateSecret(ctx, &secretsmanager.RotateSecretInput{SecretId: &secret, ClientRequestToken: &token})
+	if code(err) != "InvalidRequestException" {
+		return named(err, "RotateSecret")
+	}
+	// One code for a rotation that isn't complete, a secret without a rotation
+	// function and a deleted one: the labels say which.
+	d, again := s.Describe(ctx, secret)
+	if again != nil {
+		return again
+	}
+	if p := d.Versions.Holder(rotation.Pending); p != "" && !d.Versions.Has(p, rotation.Current) {
+		return fault.Wrap(fault.RotationInProgress, err, "starting a rotation while version %s is AWSPENDING", p)
+	}
+	return fault.Wrap(fault.RotationDisabled, err, "starting a rotation")
+}
