@@ -1,0 +1,20 @@
+// Command setSecret makes the acceptors take the new version beside the old one.
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/internal/lambdaentry"
+)
+
+func main() { lambdaentry.Run(build) }
+
+func build(ctx context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
+	r, err := deployment.Rotator(ctx, "setSecret", log)
+	if err != nil {
+		return nil, err
+	}
+	return lambdaentry.Step(r.Set), nil
+}

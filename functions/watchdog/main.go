@@ -1,0 +1,20 @@
+// Command watchdog makes sure that every managed secret has the run that its labels ask for.
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/internal/lambdaentry"
+)
+
+func main() { lambdaentry.Run(build) }
+
+func build(ctx context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
+	r, err := deployment.Rotator(ctx, "watchdog", log)
+	if err != nil {
+		return nil, err
+	}
+	return lambdaentry.Watch(r), nil
+}

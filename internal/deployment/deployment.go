@@ -1,0 +1,81 @@
+// Package deployment answers: of which parts does a deployed function consist?
+//
+// It reads a function's environment, reports everything that is missing at
+// once, and puts the domain, an engine, the stores and the audit trail together.
+package deployment
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/engine/postgres"
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/party/webhook"
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/stepfunctions/awsruns"
+	"github.com/keyturn/keyturn/store/awssm"
+)
+
+// The environment of a function.
+const (
+	// EnvPolicy is the compiled policy document's path; without it, policy.json
+	// in the function's package.
+	EnvPolicy = "KEYTURN_POLICY"
+	// EnvStateMachine is the ARN of the rotation state machine.
+	EnvStateMachine = "KEYTURN_STATE_MACHINE"
+	// EnvAuditDir is the folder of the append-only audit trail and of the
+	// parties' evidence.
+	EnvAuditDir = "KEYTURN_AUDIT_DIR"
+)
+
+// Settings are a function's environment, read and complete.
+type Settings struct {
+	Policy       string
+	StateMachine string
+	AuditDir     string
+}
+
+// ReadSettings names every setting that is missing, not only the first.
+func ReadSettings(getenv func(string) string) (Settings, error) {
+	s := Settings{Policy: getenv(EnvPolicy), StateMachine: getenv(EnvStateMachine), AuditDir: getenv(EnvAuditDir)}
+	if s.Policy == "" {
+		s.Policy = filepath.Join(getenv("LAMBDA_TASK_ROOT"), "policy.json")
+	}
+	var missing []string
+	if s.StateMachine == "" {
+		missing = append(missing, EnvStateMachine)
+	}
+	if s.AuditDir == "" {
+		missing = append(missing, EnvAuditDir)
+	}
+	if len(missing) > 0 {
+		return Settings{}, fault.New(fault.InvalidInput, "the environment lacks %s", strings.Join(missing, " and ")).
+			WithHint("the deployment sets them for every function")
+	}
+	return s, nil
+}
+
+// Rotator builds the parts of the function with this name, from the process's
+// environment. Callers that aren't functions use Assemble.
+func Rotator(ctx context.Context, function string, log *slog.Logger) (*rotation.Rotator, error) {
+	settings, err := ReadSettings(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "loading the AWS configuration")
+	}
+	return Assemble(cfg, settings, audit.Journal{Actor: function, ActorType: audit.Controller, Lines: os.Stdout}, log)
+}

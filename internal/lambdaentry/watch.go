@@ -1,0 +1,63 @@
+package lambdaentry
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// watchEvent is any EventBridge event; only Secrets Manager's rotation events
+// name a secret. Whatever the event says, the labels decide.
+type watchEvent struct {
+	Detail struct {
+		Additional struct {
+			SecretID string `json:"SecretId"`
+		} `json:"additionalEventData"`
+	} `json:"detail"`
+}
+
+// watched is what the watchdog found of one secret.
+type watched struct {
+	Secret  string `json:"secret"`
+	Need    string `json:"need"`
+	Run     string `json:"run,omitempty"`
+	Status  string `json:"status,omitempty"`
+	Started bool   `json:"started,omitempty"`
+	Fault   string `json:"fault,omitempty"`
+}
+
+// Watch makes sure that the secret which an event names, or every managed
+// secret when a schedule calls, has the run that its labels ask for. A secret
+// that fails doesn't keep the others from being looked at.
+func Watch(r *rotation.Rotator) Handler {
+	return func(ctx context.Context, event []byte) (any, error) {
+		var e watchEvent
+		if err := json.Unmarshal(event, &e); err != nil {
+			return nil, fault.New(fault.InvalidInput, "the event isn't JSON")
+		}
+		secrets := r.Policies.Secrets()
+		if named := e.Detail.Additional.SecretID; named != "" {
+			if _, err := r.Policies.Policy(named); fault.Is(err, fault.NotManaged) {
+				return []watched{}, nil // the rule sees every secret of the account
+			}
+			secrets = []string{named}
+		}
+		found := make([]watched, 0, len(secrets))
+		var failed error
+		for _, secret := range secrets {
+			ensured, err := r.EnsureRun(ctx, secret, rotation.EnsureOptions{Retry: true})
+			w := watched{
+				Secret: secret, Need: string(ensured.Situation.Need), Run: ensured.Run.Name,
+				Status: string(ensured.Run.Status), Started: ensured.Started,
+			}
+			if err != nil {
+				w.Fault, failed = string(NameOf(err)), err
+				r.Log.WarnContext(ctx, "ensuring the run", "secret", secret, "fault", w.Fault, "error", Redact(err.Error()))
+			}
+			found = append(found, w)
+		}
+		return found, failed
+	}
+}
