@@ -1,0 +1,42 @@
+package awsproto
+
+import (
+	"context"
+	"net/http"
+	"strings"
+)
+
+// Caller is who sent a request, as far as an unchecked signature says.
+type Caller struct {
+	AccessKeyID string // "" for an unsigned request
+	UserAgent   string
+	SourceIP    string
+}
+
+type callerKey struct{}
+
+// WithCaller puts the sender of a request into its context.
+func WithCaller(r *http.Request) context.Context {
+	c := Caller{UserAgent: r.UserAgent()}
+	c.SourceIP, _, _ = strings.Cut(r.RemoteAddr, ":")
+	if _, credential, ok := strings.Cut(r.Header.Get("Authorization"), "Credential="); ok {
+		c.AccessKeyID, _, _ = strings.Cut(credential, "/")
+	}
+	return context.WithValue(r.Context(), callerKey{}, c)
+}
+
+// CallerOf returns the sender of a request; the zero Caller for a call from
+// within the local AWS.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// ARN names the IAM user that the local AWS takes the caller for: the access
+// key id is the user's name, and without one it is the account's root.
+func (c Caller) ARN() string {
+	if c.AccessKeyID == "" {
+		return "arn:aws:iam::" + Account + ":root"
+	}
+	return "arn:aws:iam::" + Account + ":user/" + c.AccessKeyID
+}

@@ -1,0 +1,177 @@
+// Package localstack answers: how does one run Keyturn without an AWS account?
+//
+// It is one server on one port that speaks the protocols of the AWS services
+// which Keyturn calls, strictly where a rotation can go wrong, so that the real
+// SDKs, the AWS CLI and the real Lambda binaries talk to it unchanged. One
+// account, one region, no permissions: every credential is accepted.
+package localstack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/localstack/awsproto"
+	"github.com/keyturn/keyturn/localstack/clock"
+	"github.com/keyturn/keyturn/localstack/events"
+	"github.com/keyturn/keyturn/localstack/host"
+	"github.com/keyturn/keyturn/localstack/secretsmanager"
+	"github.com/keyturn/keyturn/localstack/sts"
+)
+
+// DefaultAddr is LocalStack's port, which tools expect.
+const DefaultAddr = "127.0.0.1:4566"
+
+// Options configure the local AWS; the zero value is a working one.
+type Options struct {
+	// Addr is where to listen; "" is DefaultAddr, port 0 picks a free one.
+	Addr string
+	// Behaviour sets what AWS leaves open.
+	Behaviour secretsmanager.Behaviour
+	// Fault is called before and after every Secrets Manager action.
+	Fault func(ctx context.Context, action string, before bool) error
+	// Invoker, if set, runs functions in place of the local Lambda service.
+	Invoker host.Invoker
+	// Executions, if set, replaces the local Step Functions service.
+	Executions host.Executions
+	// Lambda answers paths under /2015-03-31/ and the like, if set.
+	Lambda http.Handler
+	// Services are further services by X-Amz-Target.
+	Services []awsproto.JSONService
+	// Logger takes what no client is told, such as failed deliveries.
+	Logger *slog.Logger
+}
+
+// AWS is a running local AWS. Close it.
+type AWS struct {
+	Clock          *clock.Clock
+	SecretsManager *secretsmanager.Service
+	Events         *events.Service
+	// Endpoint is the URL for AWS_ENDPOINT_URL.
+	Endpoint string
+
+	services map[string]awsproto.JSONService // by prefix of X-Amz-Target
+	lambda   http.Handler
+	sts      http.Handler
+	server   *http.Server
+	closers  []func()
+	once     sync.Once
+	served   chan error
+}
+
+// Start listens and serves until Close, or until ctx ends.
+func Start(ctx context.Context, o Options) (*AWS, error) {
+	if o.Addr == "" {
+		o.Addr = DefaultAddr
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", o.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the local AWS (is another one running on %s?): %w", o.Addr, err)
+	}
+	a := &AWS{
+		Clock: clock.New(), Endpoint: "http://" + listener.Addr().String(),
+		services: map[string]awsproto.JSONService{}, lambda: o.Lambda, sts: sts.Handler(), served: make(chan error, 1),
+	}
+	a.build(o)
+	a.server = &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
+	go func() { a.served <- a.server.Serve(listener) }()
+	context.AfterFunc(ctx, func() { _ = a.Close() })
+	return a, nil
+}
+
+// build makes the services and tells them of each other.
+func (a *AWS) build(o Options) {
+	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Executions: o.Executions, Logger: o.Logger})
+	a.SecretsManager = secretsmanager.New(secretsmanager.Config{
+		Clock: a.Clock, Invoker: o.Invoker, Bus: a.Events, Behaviour: o.Behaviour, Fault: o.Fault, Logger: o.Logger,
+	})
+	a.closers = []func(){a.SecretsManager.Close, a.Events.Close}
+	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events}, o.Services...) {
+		a.services[s.TargetPrefix()] = s
+	}
+}
+
+// Close stops the services and then the server. It may be called twice.
+func (a *AWS) Close() error {
+	var err error
+	a.once.Do(func() {
+		// Functions that still run may call back, so the server goes last.
+		for _, stop := range a.closers {
+			stop()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err = a.server.Shutdown(ctx); err != nil {
+			err = errors.Join(err, a.server.Close())
+		}
+		if served := <-a.served; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+	})
+	return err
+}
+
+// ServeHTTP routes a request to its service.
+func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(awsproto.WithCaller(r))
+	target := r.Header.Get("X-Amz-Target")
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/_keyturn/"):
+		a.serveControl(w, r)
+	case target != "":
+		prefix, _, _ := strings.Cut(target, ".")
+		service := a.services[prefix]
+		if service == nil {
+			awsproto.WriteError(w, awsproto.Errorf("UnknownOperationException", "the local AWS has no service for %q", target))
+			return
+		}
+		awsproto.ServeJSON(w, r, service)
+	case strings.HasPrefix(r.URL.Path, "/20") && a.lambda != nil: // Lambda's paths begin with an API date
+		a.lambda.ServeHTTP(w, r)
+	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
+		a.sts.ServeHTTP(w, r)
+	default:
+		awsproto.WriteError(w, &awsproto.Error{
+			Code: "UnknownOperationException", Status: http.StatusNotFound,
+			Message: fmt.Sprintf("the local AWS has nothing at %s %s", r.Method, r.URL.Path),
+		})
+	}
+}
+
+// serveControl answers what AWS doesn't have: health, and the clock.
+func (a *AWS) serveControl(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, "/_keyturn") {
+	case "GET /health":
+	case "POST /clock/advance":
+		var in struct {
+			Seconds float64 `json:"seconds"`
+		}
+		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&in); err != nil || in.Seconds <= 0 {
+			awsproto.WriteError(w, awsproto.Errorf("ValidationException", `the clock is moved by {"seconds": n} with n over 0`))
+			return
+		}
+		a.Clock.Advance(time.Duration(in.Seconds * float64(time.Second)))
+	default:
+		awsproto.WriteError(w, &awsproto.Error{
+			Code: "UnknownOperationException", Status: http.StatusNotFound,
+			Message: "there are GET /_keyturn/health and POST /_keyturn/clock/advance",
+		})
+		return
+	}
+	// The client is gone if this fails.
+	_ = json.NewEncoder(w).Encode(map[string]any{"status": "ok", "time": a.Clock.Now(), "services": a.names()})
+}
