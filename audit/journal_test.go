@@ -1,0 +1,320 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/audit/audittest"
+	"github.com/keyturn/keyturn/fault"
+)
+
+func TestRecordChainsRotations(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	var lines bytes.Buffer
+	j := &audit.Journal{Ledger: ledger, Lines: &lines, Log: quiet}
+	write(t, j, secret, "one", "create", "set")
+	write(t, j, secret, "two", "create")
+	write(t, j, other, "three", "create")
+	write(t, j, secret, "one", "revoke") // the first one's tail, late
+
+	s := verify(t, ledger)
+	var rotations []string
+	for _, c := range s.Chains {
+		rotations = append(rotations, c.RotationID)
+	}
+	if diff := cmp.Diff([]string{"one", "two"}, rotations); diff != "" {
+		t.Errorf("order of chains (-want +got):\n%s", diff)
+	}
+	if s.Records != 8 || len(s.Open) != 0 {
+		t.Errorf("records %d, open %v; want 8 and none", s.Records, s.Open)
+	}
+	var first, last audit.Record
+	decode(t, ledger.Body(key(secret, "two", 1)), &first)
+	decode(t, ledger.Body(key(secret, "one", 4)), &last)
+	if first.PrevHash == "" || first.PrevHash != last.Hash {
+		t.Errorf("the second rotation carries %q, the first ended with %q", first.PrevHash, last.Hash)
+	}
+	if n := strings.Count(lines.String(), "\n"); n != 10 {
+		t.Errorf("%d lines for 10 records", n)
+	}
+	var line audit.Record
+	decode(t, []byte(strings.SplitN(lines.String(), "\n", 2)[0]), &line)
+	if line.Seq != 1 || line.Hash == "" {
+		t.Errorf("a line carries no place in the chain: %+v", line)
+	}
+}
+
+func TestRecordFillsInActorAndTime(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	j := &audit.Journal{Ledger: ledger, Actor: "nightly", ActorType: audit.Schedule}
+	r := audit.Record{SecretID: secret, RotationID: "one", Step: "create", Phase: audit.Intent}
+	if err := j.Record(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	var got audit.Record
+	decode(t, ledger.Body(key(secret, "one", 1)), &got)
+	if got.Actor != "nightly" || got.ActorType != audit.Schedule || got.Time.IsZero() {
+		t.Errorf("recorded %+v", got)
+	}
+}
+
+func TestRecordTwiceIsOnce(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	r := record(secret, "one", "create", audit.Intent, 1)
+	for range 3 { // the third by a journal that remembers nothing
+		j := &audit.Journal{Ledger: ledger}
+		for range 2 {
+			if err := j.Record(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if s := verify(t, ledger); s.Records != 1 {
+		t.Errorf("%d records of one act", s.Records)
+	}
+}
+
+func TestRecordFindsItsOwnBytesAfterALostAnswer(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	lost := true
+	ledger.After = func(_ context.Context, key string) error {
+		if strings.HasPrefix(key, "records/") && lost {
+			lost = false
+			return errors.New("connection reset")
+		}
+		return nil
+	}
+	j := &audit.Journal{Ledger: ledger}
+	write(t, j, secret, "one", "create")
+	if s := verify(t, ledger); s.Records != 2 {
+		t.Errorf("%d records; want 2", s.Records)
+	}
+}
+
+func TestRecordRefuses(t *testing.T) {
+	t.Parallel()
+	down := &audittest.Memory{Before: func(context.Context, string, string) error { return errors.New("no route to host") }}
+	good := record(secret, "one", "create", audit.Intent, 1)
+	tests := map[string]struct {
+		ledger audit.Ledger
+		mend   func(*audit.Record)
+		want   fault.Name
+	}{
+		"ledger down":   {down, func(*audit.Record) {}, fault.AuditUnavailable},
+		"no ledger":     {nil, func(*audit.Record) {}, fault.AuditUnavailable},
+		"no secret":     {&audittest.Memory{}, func(r *audit.Record) { r.SecretID = "" }, fault.InvalidInput},
+		"no rotation":   {&audittest.Memory{}, func(r *audit.Record) { r.RotationID = "" }, fault.InvalidInput},
+		"no phase":      {&audittest.Memory{}, func(r *audit.Record) { r.Phase = "" }, fault.InvalidInput},
+		"evidence torn": {&audittest.Memory{}, func(r *audit.Record) { r.Evidence = []byte(`[{`) }, fault.InvalidInput},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var lines bytes.Buffer
+			r := good
+			test.mend(&r)
+			j := &audit.Journal{Ledger: test.ledger, Lines: &lines}
+			if err := j.Record(t.Context(), r); !fault.Is(err, test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+			if lines.Len() != 0 {
+				t.Errorf("a record that isn't kept was printed: %s", &lines)
+			}
+		})
+	}
+}
+
+func TestCrashBetweenIndexAndFirstRecord(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	j := &audit.Journal{Ledger: ledger}
+	write(t, j, secret, "one", "create")
+	ledger.Before = func(_ context.Context, op, key string) error {
+		if op == "put" && strings.HasPrefix(key, "records/") {
+			return errors.New("killed")
+		}
+		return nil
+	}
+	if err := j.Record(t.Context(), record(secret, "two", "create", audit.Intent, 1)); err == nil {
+		t.Fatal("recorded by a ledger that takes nothing")
+	}
+	ledger.Before = nil
+	verify(t, ledger)
+	write(t, j, secret, "three", "create") // queues behind the empty chain
+	verify(t, ledger)
+	write(t, &audit.Journal{Ledger: ledger}, secret, "two", "create") // and that one goes on after all
+	s := verify(t, ledger)
+	if len(s.Chains) != 3 || only(ledger.Keys(), "heads/") != 3 {
+		t.Errorf("three rotations became chains %v", s.Chains)
+	}
+	var one, two, three audit.Record
+	decode(t, ledger.Body(key(secret, "one", 2)), &one)
+	decode(t, ledger.Body(key(secret, "two", 1)), &two)
+	decode(t, ledger.Body(key(secret, "three", 1)), &three)
+	if two.PrevHash != one.Hash || three.PrevHash != one.Hash {
+		t.Errorf("links: one %s, two carries %s, three carries %s", one.Hash, two.PrevHash, three.PrevHash)
+	}
+}
+
+func TestRecordGoesOnBehindDamage(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	write(t, &audit.Journal{Ledger: ledger}, secret, "one", "create")
+	ledger.Tamper(key(secret, "one", 2), []byte("{not json"))
+	ledger.Tamper(index(1), []byte("{nor this"))
+	j := &audit.Journal{Ledger: ledger}
+	write(t, j, secret, "one", "set")
+	write(t, j, secret, "two", "create")
+	_, err := audit.Verify(t.Context(), ledger, secret)
+	var found *audit.FindingsError
+	if !errors.As(err, &found) {
+		t.Fatalf("got %v, want findings", err)
+	}
+	for _, f := range found.Findings {
+		if f.Kind == audit.Unlinked {
+			t.Errorf("what was linked to the damage is reported: %s", f)
+		}
+	}
+}
+
+func TestNoteWithADeadLedgerIsReconciled(t *testing.T) {
+	t.Parallel()
+	down := true
+	ledger := &audittest.Memory{}
+	ledger.Before = func(context.Context, string, string) error {
+		if down {
+			return errors.New("no route to host")
+		}
+		return nil
+	}
+	var lines bytes.Buffer
+	j := &audit.Journal{Ledger: ledger, Lines: &lines, Log: quiet}
+	down = false
+	write(t, j, secret, "one", "create")
+	down = true
+	disable := record(secret, "one", "disable", audit.Intent, 10)
+	j.Note(t.Context(), disable)
+	down = false
+	done := disable
+	done.Phase, done.Outcome = audit.ResultPhase, "done"
+	j.Note(t.Context(), done)
+
+	if !strings.Contains(lines.String(), `"unchained":true`) {
+		t.Fatalf("no line is marked:\n%s", &lines)
+	}
+	if s := verify(t, ledger); len(s.Open) != 1 {
+		t.Errorf("open steps %v; want the result whose intent isn't chained", s.Open)
+	}
+	log := "not a record\n" + lines.String() + `{"unchained":true,"secret_id":"torn`
+	for i, want := range []int{1, 0} {
+		got, err := (&audit.Journal{Ledger: ledger}).Reconcile(t.Context(), strings.NewReader(log))
+		if err != nil || got != want {
+			t.Errorf("round %d chained %d, %v; want %d", i, got, err, want)
+		}
+	}
+	if s := verify(t, ledger); s.Records != 4 {
+		t.Errorf("%d records; want 4", s.Records)
+	}
+}
+
+// A ledger that hangs, and doesn't even listen to its context, holds a Note up
+// for NoteTimeout and no longer; its late success isn't chained twice.
+func TestNoteDoesNotWaitForAHungLedger(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		ledger := &audittest.Memory{}
+		ledger.Before = func(_ context.Context, op, _ string) error {
+			if op == "put" {
+				<-free
+			}
+			return nil
+		}
+		var lines bytes.Buffer
+		j := &audit.Journal{Ledger: ledger, Lines: &lines, Log: quiet}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // the step's time is up; the note is made all the same
+		before := now()
+		j.Note(ctx, record(secret, "one", "disable", audit.Intent, 1))
+		if waited := now().Sub(before); waited != audit.NoteTimeout {
+			t.Errorf("waited %s, want %s", waited, audit.NoteTimeout)
+		}
+		if !strings.Contains(lines.String(), `"unchained":true`) {
+			t.Errorf("the line isn't marked: %s", &lines)
+		}
+		close(free)
+		synctest.Wait()
+		ledger.Before = nil
+		n, err := j.Reconcile(t.Context(), bytes.NewReader(lines.Bytes()))
+		if err != nil || n > 1 {
+			t.Errorf("reconciled %d, %v", n, err)
+		}
+		if s := verify(t, ledger); s.Records != 1 {
+			t.Errorf("%d records of one act", s.Records)
+		}
+	})
+}
+
+func TestNoteNeverFails(t *testing.T) {
+	t.Parallel()
+	var lines bytes.Buffer
+	j := &audit.Journal{Lines: &lines, Log: quiet}
+	j.Note(t.Context(), audit.Record{Step: "disable", Evidence: []byte("{")})
+	if !strings.Contains(lines.String(), `"step":"disable"`) {
+		t.Errorf("a malformed note left no line: %q", &lines)
+	}
+	(&audit.Journal{Lines: brokenWriter{}, Log: quiet}).Note(t.Context(), record(secret, "one", "disable", audit.Intent, 1))
+	(&audit.Journal{Log: quiet}).Note(t.Context(), record(secret, "one", "disable", audit.Intent, 1))
+}
+
+func TestConcurrentJournals(t *testing.T) {
+	t.Parallel()
+	ledger := audit.Dir{Root: t.TempDir()}
+	var all sync.WaitGroup
+	for w := range 4 {
+		j := &audit.Journal{Ledger: ledger}
+		for _, rotation := range []string{"one", "two"} {
+			all.Go(func() {
+				for i := range 5 {
+					r := record(secret, rotation, "drain", audit.Intent, i)
+					r.Actor = string(rune('a' + w))
+					if err := j.Record(context.Background(), r); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	s := verify(t, ledger)
+	if s.Records != 40 || len(s.Chains) != 2 {
+		t.Errorf("%d records in %d chains; want 40 in 2", s.Records, len(s.Chains))
+	}
+	if n := count(t, ledger, "heads/"); n != 2 {
+		t.Errorf("%d index entries for 2 rotations", n)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func decode(t testing.TB, body []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(body, into); err != nil {
+		t.Fatalf("%q: %v", body, err)
+	}
+}

@@ -1,0 +1,73 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+)
+
+// seal marshals a record or an index entry, and gives it its hash: SHA-256 over
+// the canonical JSON of the document without its member "hash", in lower-case
+// hex. The returned body is the canonical JSON with it.
+func seal(document any) (body []byte, hash string, err error) {
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return nil, "", fmt.Errorf("marshalling the record: %w", err)
+	}
+	tree, err := decodeTree(raw)
+	if err != nil {
+		return nil, "", err
+	}
+	object, ok := tree.(map[string]any)
+	if !ok {
+		return nil, "", fmt.Errorf("a record is an object, not %T", tree)
+	}
+	return sealTree(object)
+}
+
+func sealTree(object map[string]any) (body []byte, hash string, err error) {
+	delete(object, "hash")
+	bare, err := appendCanonical(nil, object)
+	if err != nil {
+		return nil, "", err
+	}
+	hash = digest(bare)
+	object["hash"] = hash
+	body, err = appendCanonical(nil, object)
+	return body, hash, err
+}
+
+// examine reads a stored body. It is intact when it is byte for byte what
+// sealing its own content gives. The hash of one that isn't is that of its bytes, so
+// that later records can be linked to it all the same and the damage stays one
+// finding.
+func examine(body []byte) (hash string, intact bool) {
+	tree, err := decodeTree(body)
+	if err != nil {
+		return digest(body), false
+	}
+	object, ok := tree.(map[string]any)
+	if !ok {
+		return digest(body), false
+	}
+	again, hash, err := sealTree(object)
+	if err != nil || !bytes.Equal(again, body) {
+		return digest(body), false
+	}
+	return hash, true
+}
+
+// content identifies what a record says, whatever its place in a chain.
+func content(r Record) (string, error) {
+	r.Seq, r.PrevHash, r.Hash = 0, "", ""
+	r.Time = r.Time.UTC()
+	_, hash, err := seal(r)
+	return hash, err
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
