@@ -196,13 +196,11 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 // restartable reads the fault that a failed run names in its cause: what is
 // worth a retry is worth another run; the rest is for a person.
 func restartable(run Run) bool {
-	var cause struct {
-		Fault fault.Name `json:"fault"`
-	}
+	var cause struct{ Error string } // what a Catch writes
 	if err := json.Unmarshal([]byte(run.Cause), &cause); err != nil {
 		return false
 	}
-	return cause.Fault.Class() == fault.Retry || isPlatform(string(cause.Fault))
+	return fault.Name(cause.Error).Class() == fault.Retry || isPlatform(cause.Error)
 }
 
 // pause is how long a run that failed is left alone: the function limit,
