@@ -106,15 +106,17 @@ func (s *Service) deleteSecret(in deleteSecretInput) (any, error) {
 // that isn't there (API reference, DeleteSecret).
 func (s *Service) deleteAtOnce(id string, now time.Time) (any, error) {
 	sec, err := s.find(id)
-	if code, _ := codeOf(err); err != nil && code == "ResourceNotFoundException" {
+	if err != nil {
+		if code, _ := codeOf(err); code != "ResourceNotFoundException" {
+			return nil, err
+		}
 		name := strings.TrimPrefix(id, arnPrefix)
 		return deleteSecretOutput{arnPrefix + name, name, timestamp(now)}, nil
 	}
-	if err == nil && sec.deletion.IsZero() {
-		sec, err = s.findWritable(id)
-	}
-	if err != nil {
-		return nil, err
+	if sec.deletion.IsZero() {
+		if _, err := s.findWritable(id); err != nil {
+			return nil, err
+		}
 	}
 	sec.deletion = now
 	sec.rotation.stop()

@@ -3,6 +3,7 @@ package secretsmanager
 import (
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/localstack/awsproto"
@@ -46,7 +47,7 @@ func (r rotationRules) check() error {
 	}
 	if period, days, ok := e.Rate(); ok {
 		switch {
-		case period%time.Hour != 0 || period < minimumGap || period > maxRate:
+		case strings.Contains(r.ScheduleExpression, "minute") || period < minimumGap || period > maxRate:
 			return badRules("a rate is in hours or days, from 4 hours to 999 days")
 		case !days && window > period:
 			return badRules("the window of %s reaches into the next one", window)
