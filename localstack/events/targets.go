@@ -14,7 +14,7 @@ import (
 const maxTargets = 5
 
 type target struct {
-	Id               string //nolint:revive // names of the API model
+	ID               string `json:"Id"`
 	Arn              string
 	RoleArn          string            `json:",omitempty"`
 	Input            string            `json:",omitempty"`
@@ -39,7 +39,7 @@ var (
 )
 
 func (t target) check() error {
-	if t.Id == "" || len(t.Id) > 64 {
+	if t.ID == "" || len(t.ID) > 64 {
 		return invalid("a target's Id is 1 to 64 characters")
 	}
 	switch {
@@ -58,20 +58,20 @@ func (t target) check() error {
 		}
 	}
 	if ways > 1 {
-		return invalid("Only one of Input, InputPath, or InputTransformer must be provided for target %s.", t.Id)
+		return invalid("Only one of Input, InputPath, or InputTransformer must be provided for target %s.", t.ID)
 	}
 	if t.Input != "" && !json.Valid([]byte(t.Input)) {
-		return invalid("JSON syntax error in input for target %s", t.Id)
+		return invalid("JSON syntax error in input for target %s", t.ID)
 	}
 	if t.InputPath != "" {
 		if _, err := parsePath(t.InputPath); err != nil {
-			return invalid("InputPath for target %s is invalid: %v", t.Id, err)
+			return invalid("InputPath for target %s is invalid: %v", t.ID, err)
 		}
 	}
 	if err := t.RetryPolicy.check(); err != nil {
 		return err
 	}
-	return t.InputTransformer.check(t.Id)
+	return t.InputTransformer.check(t.ID)
 }
 
 func (p *retryPolicy) check() error {
@@ -106,7 +106,7 @@ type putTargetsInput struct {
 }
 
 type failedTarget struct {
-	TargetId     string //nolint:revive // names of the API model
+	TargetID     string `json:"TargetId"`
 	ErrorCode    string
 	ErrorMessage string
 }
@@ -127,7 +127,7 @@ func (s *Service) putTargets(in putTargetsInput) (any, error) {
 		if err := t.check(); err != nil {
 			return nil, err
 		}
-		targets = slices.DeleteFunc(targets, func(old target) bool { return old.Id == t.Id })
+		targets = slices.DeleteFunc(targets, func(old target) bool { return old.ID == t.ID })
 		targets = append(targets, t)
 	}
 	if len(targets) > maxTargets {
@@ -140,7 +140,7 @@ func (s *Service) putTargets(in putTargetsInput) (any, error) {
 type removeTargetsInput struct {
 	Rule         string
 	EventBusName string
-	Ids          []string
+	IDs          []string `json:"Ids"`
 	Force        bool
 }
 
@@ -150,9 +150,9 @@ func (s *Service) removeTargets(in removeTargetsInput) (any, error) {
 		return nil, err
 	}
 	out := targetsOutput{FailedEntries: []failedTarget{}}
-	for _, id := range in.Ids {
+	for _, id := range in.IDs {
 		before := len(r.targets)
-		r.targets = slices.DeleteFunc(slices.Clone(r.targets), func(t target) bool { return t.Id == id })
+		r.targets = slices.DeleteFunc(slices.Clone(r.targets), func(t target) bool { return t.ID == id })
 		if len(r.targets) == before {
 			out.FailedEntries = append(out.FailedEntries, failedTarget{id, "ResourceNotFoundException", "there is no such target"})
 			out.FailedEntryCount++
@@ -197,7 +197,7 @@ type putEventsEntry struct {
 type putEventsInput struct{ Entries []putEventsEntry }
 
 type putEventsResult struct {
-	EventId      string `json:",omitempty"` //nolint:revive // names of the API model
+	EventID      string `json:"EventId,omitempty"`
 	ErrorCode    string `json:",omitempty"`
 	ErrorMessage string `json:",omitempty"`
 }
@@ -242,5 +242,5 @@ func (s *Service) putEvent(e putEventsEntry) putEventsResult {
 		at = time.UnixMilli(int64(*e.Time * 1000))
 	}
 	event := host.Event{Source: e.Source, DetailType: e.DetailType, Detail: json.RawMessage(e.Detail), Resources: e.Resources}
-	return putEventsResult{EventId: s.accept(event, at)}
+	return putEventsResult{EventID: s.accept(event, at)}
 }

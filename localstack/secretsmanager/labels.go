@@ -73,10 +73,10 @@ func (s *Service) makeRoom(sec *secret) error {
 }
 
 type updateSecretVersionStageInput struct {
-	SecretId            string //nolint:revive // names of the API model
+	SecretID            string `json:"SecretId"`
 	VersionStage        string
-	MoveToVersionId     *string //nolint:revive // ″
-	RemoveFromVersionId *string //nolint:revive // ″
+	MoveToVersionID     *string `json:"MoveToVersionId"`
+	RemoveFromVersionID *string `json:"RemoveFromVersionId"`
 }
 
 type nameOutput struct {
@@ -85,14 +85,14 @@ type nameOutput struct {
 }
 
 func (s *Service) updateSecretVersionStage(in updateSecretVersionStageInput) (any, error) {
-	sec, err := s.findWritable(in.SecretId)
+	sec, err := s.findWritable(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkLabel(in.VersionStage); err != nil {
 		return nil, err
 	}
-	for _, id := range []*string{in.MoveToVersionId, in.RemoveFromVersionId} {
+	for _, id := range []*string{in.MoveToVersionID, in.RemoveFromVersionID} {
 		if id == nil {
 			continue
 		}
@@ -105,10 +105,10 @@ func (s *Service) updateSecretVersionStage(in updateSecretVersionStageInput) (an
 		}
 	}
 	switch {
-	case in.MoveToVersionId != nil:
-		err = s.moveLabel(sec, in.VersionStage, *in.MoveToVersionId, in.RemoveFromVersionId)
-	case in.RemoveFromVersionId != nil:
-		err = s.removeLabel(sec, in.VersionStage, *in.RemoveFromVersionId)
+	case in.MoveToVersionID != nil:
+		err = s.moveLabel(sec, in.VersionStage, *in.MoveToVersionID, in.RemoveFromVersionID)
+	case in.RemoveFromVersionID != nil:
+		err = s.removeLabel(sec, in.VersionStage, *in.RemoveFromVersionID)
 	default:
 		err = awsproto.Errorf("InvalidParameterException",
 			"You must specify MoveToVersionId, RemoveFromVersionId, or both.")

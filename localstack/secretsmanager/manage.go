@@ -32,12 +32,12 @@ func mergeTags(have, more []tag) ([]tag, error) {
 }
 
 type tagResourceInput struct {
-	SecretId string //nolint:revive // names of the API model
+	SecretID string `json:"SecretId"`
 	Tags     []tag
 }
 
 func (s *Service) tagResource(in tagResourceInput) (any, error) {
-	sec, err := s.findLive(in.SecretId)
+	sec, err := s.findLive(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -50,12 +50,12 @@ func (s *Service) tagResource(in tagResourceInput) (any, error) {
 }
 
 type untagResourceInput struct {
-	SecretId string //nolint:revive // names of the API model
+	SecretID string `json:"SecretId"`
 	TagKeys  []string
 }
 
 func (s *Service) untagResource(in untagResourceInput) (any, error) {
-	sec, err := s.findLive(in.SecretId)
+	sec, err := s.findLive(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *Service) untagResource(in untagResourceInput) (any, error) {
 }
 
 type deleteSecretInput struct {
-	SecretId                   string //nolint:revive // names of the API model
+	SecretID                   string `json:"SecretId"`
 	ForceDeleteWithoutRecovery bool
 	RecoveryWindowInDays       *int
 }
@@ -90,9 +90,9 @@ func (s *Service) deleteSecret(in deleteSecretInput) (any, error) {
 	}
 	now := s.clock.Now()
 	if in.ForceDeleteWithoutRecovery {
-		return s.deleteAtOnce(in.SecretId, now)
+		return s.deleteAtOnce(in.SecretID, now)
 	}
-	sec, err := s.findWritable(in.SecretId)
+	sec, err := s.findWritable(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -125,11 +125,11 @@ func (s *Service) deleteAtOnce(id string, now time.Time) (any, error) {
 }
 
 type restoreSecretInput struct {
-	SecretId string //nolint:revive // names of the API model
+	SecretID string `json:"SecretId"`
 }
 
 func (s *Service) restoreSecret(in restoreSecretInput) (any, error) {
-	sec, err := s.find(in.SecretId)
+	sec, err := s.find(in.SecretID)
 	if err != nil {
 		return nil, err
 	}

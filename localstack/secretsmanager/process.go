@@ -21,7 +21,7 @@ var (
 // rotationEvent is what a rotation function is invoked with.
 type rotationEvent struct {
 	Step               string
-	SecretId           string //nolint:revive // names of the event
+	SecretID           string `json:"SecretId"`
 	ClientRequestToken string
 	RotationToken      string
 }

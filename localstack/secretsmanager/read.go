@@ -18,8 +18,8 @@ func timestamp(t time.Time) *awsproto.Time {
 }
 
 type getSecretValueInput struct {
-	SecretId     string  //nolint:revive // names of the API model
-	VersionId    *string //nolint:revive // ″
+	SecretID     string  `json:"SecretId"`
+	VersionID    *string `json:"VersionId"`
 	VersionStage *string
 }
 
@@ -29,7 +29,7 @@ type secretValue struct {
 	CreatedDate   *awsproto.Time
 	SecretBinary  []byte  `json:",omitempty"`
 	SecretString  *string `json:",omitempty"`
-	VersionId     string  //nolint:revive // names of the API model
+	VersionID     string  `json:"VersionId"`
 	VersionStages []string
 }
 
@@ -38,20 +38,20 @@ func (s *Service) getSecretValue(in getSecretValueInput) (any, error) {
 }
 
 func (s *Service) value(in getSecretValueInput) (*secretValue, error) {
-	sec, err := s.findLive(in.SecretId)
+	sec, err := s.findLive(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
-	if in.VersionId != nil {
-		if err := checkToken(*in.VersionId); err != nil {
+	if in.VersionID != nil {
+		if err := checkToken(*in.VersionID); err != nil {
 			return nil, err
 		}
 	}
 	from := sec.view
-	if in.VersionStage != nil || in.VersionId == nil {
+	if in.VersionStage != nil || in.VersionID == nil {
 		from = s.seen(sec)
 	}
-	v, err := from.read(in.VersionId, in.VersionStage)
+	v, err := from.read(in.VersionID, in.VersionStage)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (s *Service) value(in getSecretValueInput) (*secretValue, error) {
 	sec.accessed, sec.readVersions[v.id] = today, today
 	return &secretValue{
 		ARN: sec.arn, Name: sec.name, CreatedDate: timestamp(v.created),
-		SecretBinary: v.binary, SecretString: v.text, VersionId: v.id, VersionStages: from.labelsOf(v.id),
+		SecretBinary: v.binary, SecretString: v.text, VersionID: v.id, VersionStages: from.labelsOf(v.id),
 	}, nil
 }
 
@@ -95,13 +95,13 @@ type batchGetSecretValueInput struct {
 	Filters      []filter
 	MaxResults   *int
 	NextToken    string
-	SecretIdList []string //nolint:revive // names of the API model
+	SecretIDList []string `json:"SecretIdList"`
 }
 
 type batchError struct {
 	ErrorCode string
 	Message   string
-	SecretId  string //nolint:revive // names of the API model
+	SecretID  string `json:"SecretId"`
 }
 
 type batchGetSecretValueOutput struct {
@@ -114,15 +114,15 @@ type batchGetSecretValueOutput struct {
 // is reported beside the values, not instead of them.
 func (s *Service) batchGetSecretValue(in batchGetSecretValueInput) (any, error) {
 	const most = 20
-	if (len(in.SecretIdList) > 0) == (len(in.Filters) > 0) {
+	if (len(in.SecretIDList) > 0) == (len(in.Filters) > 0) {
 		return nil, awsproto.Errorf("InvalidParameterException", "You must include Filters or SecretIdList, but not both.")
 	}
-	if len(in.SecretIdList) > most || (len(in.SecretIdList) > 0 && (in.MaxResults != nil || in.NextToken != "")) {
+	if len(in.SecretIDList) > most || (len(in.SecretIDList) > 0 && (in.MaxResults != nil || in.NextToken != "")) {
 		return nil, awsproto.Errorf("InvalidParameterException",
 			"SecretIdList holds at most %d secrets, and MaxResults and NextToken are for Filters.", most)
 	}
 	out := batchGetSecretValueOutput{Errors: []batchError{}, SecretValues: []*secretValue{}}
-	ids := in.SecretIdList
+	ids := in.SecretIDList
 	if len(ids) == 0 {
 		found, err := s.filtered(in.Filters, false)
 		if err != nil {
@@ -138,7 +138,7 @@ func (s *Service) batchGetSecretValue(in batchGetSecretValueInput) (any, error) 
 		}
 	}
 	for _, id := range ids {
-		v, err := s.value(getSecretValueInput{SecretId: id})
+		v, err := s.value(getSecretValueInput{SecretID: id})
 		if err != nil {
 			code, message := codeOf(err)
 			out.Errors = append(out.Errors, batchError{code, message, id})
@@ -150,7 +150,7 @@ func (s *Service) batchGetSecretValue(in batchGetSecretValueInput) (any, error) 
 }
 
 type describeSecretInput struct {
-	SecretId string //nolint:revive // names of the API model
+	SecretID string `json:"SecretId"`
 }
 
 type replicationStatus struct {
@@ -164,7 +164,7 @@ type description struct {
 	ARN                    string
 	Name                   string
 	Description            string              `json:",omitempty"`
-	KmsKeyId               string              `json:",omitempty"` //nolint:revive // names of the API model
+	KmsKeyID               string              `json:"KmsKeyId,omitempty"`
 	Type                   string              `json:",omitempty"`
 	CreatedDate            *awsproto.Time      `json:",omitempty"`
 	DeletedDate            *awsproto.Time      `json:",omitempty"`
@@ -179,17 +179,17 @@ type description struct {
 	RotationLambdaARN      string              `json:",omitempty"`
 	RotationRules          *rotationRules      `json:",omitempty"`
 	Tags                   []tag               `json:",omitempty"`
-	VersionIdsToStages     map[string][]string `json:",omitempty"` //nolint:revive // names of the API model
+	VersionIDsToStages     map[string][]string `json:"VersionIdsToStages,omitempty"`
 	SecretVersionsToStages map[string][]string `json:",omitempty"`
 }
 
 func (s *Service) describeSecret(in describeSecretInput) (any, error) {
-	sec, err := s.find(in.SecretId)
+	sec, err := s.find(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
 	d := sec.describe()
-	d.VersionIdsToStages = s.seen(sec).stages()
+	d.VersionIDsToStages = s.seen(sec).stages()
 	for _, region := range sec.replicas {
 		d.ReplicationStatus = append(d.ReplicationStatus, replicationStatus{region, "InSync"})
 	}
@@ -198,7 +198,7 @@ func (s *Service) describeSecret(in describeSecretInput) (any, error) {
 
 func (sec *secret) describe() description {
 	d := description{
-		ARN: sec.arn, Name: sec.name, Description: sec.description, KmsKeyId: sec.kmsKey, Type: sec.kind,
+		ARN: sec.arn, Name: sec.name, Description: sec.description, KmsKeyID: sec.kmsKey, Type: sec.kind,
 		CreatedDate: timestamp(sec.created), DeletedDate: timestamp(sec.deletion),
 		LastAccessedDate: timestamp(sec.accessed), LastChangedDate: timestamp(sec.changed),
 		LastRotatedDate: timestamp(sec.rotation.last),
@@ -222,7 +222,7 @@ func (sec *secret) describe() description {
 }
 
 type listSecretVersionIDsInput struct {
-	SecretId          string //nolint:revive // names of the API model
+	SecretID          string `json:"SecretId"`
 	IncludeDeprecated bool
 	MaxResults        *int
 	NextToken         string
@@ -230,9 +230,9 @@ type listSecretVersionIDsInput struct {
 
 type versionEntry struct {
 	CreatedDate      *awsproto.Time
-	KmsKeyIds        []string       //nolint:revive // names of the API model
+	KmsKeyIDs        []string       `json:"KmsKeyIds"`
 	LastAccessedDate *awsproto.Time `json:",omitempty"`
-	VersionId        string         //nolint:revive // names of the API model
+	VersionID        string         `json:"VersionId"`
 	VersionStages    []string       `json:",omitempty"`
 }
 
@@ -244,7 +244,7 @@ type listSecretVersionIDsOutput struct {
 }
 
 func (s *Service) listSecretVersionIDs(in listSecretVersionIDsInput) (any, error) {
-	sec, err := s.findLive(in.SecretId)
+	sec, err := s.findLive(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -261,9 +261,9 @@ func (s *Service) listSecretVersionIDs(in listSecretVersionIDsInput) (any, error
 		})
 	}
 	slices.SortFunc(entries, func(a, b versionEntry) int {
-		return cmp.Or(time.Time(*a.CreatedDate).Compare(time.Time(*b.CreatedDate)), cmp.Compare(a.VersionId, b.VersionId))
+		return cmp.Or(time.Time(*a.CreatedDate).Compare(time.Time(*b.CreatedDate)), cmp.Compare(a.VersionID, b.VersionID))
 	})
-	id := func(e versionEntry) string { return e.VersionId }
+	id := func(e versionEntry) string { return e.VersionID }
 	page, next, err := paged(entries, id, in.MaxResults, 100, in.NextToken)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (r *rotation) checkToken(token *string, version string) error {
 }
 
 type rotateSecretInput struct {
-	SecretId           string //nolint:revive // names of the API model
+	SecretID           string `json:"SecretId"`
 	ClientRequestToken string
 	RotateImmediately  *bool
 	RotationLambdaARN  string
@@ -71,7 +71,7 @@ func (s *Service) rotateSecret(in rotateSecretInput) (any, error) {
 	if err := checkToken(in.ClientRequestToken); err != nil {
 		return nil, err
 	}
-	sec, err := s.findWritable(in.SecretId)
+	sec, err := s.findWritable(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (s *Service) rotateSecret(in rotateSecretInput) (any, error) {
 			"A previous rotation isn't complete. That rotation will be reattempted.")
 	}
 	immediately := in.RotateImmediately == nil || *in.RotateImmediately
-	out := valueOutput{ARN: sec.arn, Name: sec.name, VersionId: in.ClientRequestToken}
+	out := valueOutput{ARN: sec.arn, Name: sec.name, VersionID: in.ClientRequestToken}
 	done := sec.labels[current] == in.ClientRequestToken
 	if !done {
 		if err := s.makePending(sec, in.ClientRequestToken, immediately); err != nil {
@@ -161,19 +161,19 @@ func (s *Service) configure(sec *secret, function string, rules rotationRules, i
 }
 
 type cancelRotateSecretInput struct {
-	SecretId string //nolint:revive // names of the API model
+	SecretID string `json:"SecretId"`
 }
 
 // cancelRotateSecret leaves every label where it is.
 func (s *Service) cancelRotateSecret(in cancelRotateSecretInput) (any, error) {
-	sec, err := s.findWritable(in.SecretId)
+	sec, err := s.findWritable(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
 	out := valueOutput{ARN: sec.arn, Name: sec.name}
 	r := &sec.rotation
 	if r.run != nil {
-		out.VersionId = r.run.token
+		out.VersionID = r.run.token
 	}
 	r.stop()
 	r.enabled, r.next, r.leftover = false, time.Time{}, time.Time{}

@@ -393,3 +393,17 @@ func TestRepeatedRotateSecretWithADoneTokenDoesNothing(t *testing.T) {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 }
+
+func TestC4_1_ARotationUnderReadLagSucceedsOnARetry(t *testing.T) {
+	t.Parallel()
+	f := start(t, secretsmanager.Behaviour{ReadLag: time.Minute, Retries: 1, RetryAfter: 10 * time.Minute})
+	f.create("s", "one")
+	token := f.rotate("s")
+	f.waitFor("RotationFailed", 1) // the function didn't see its pending version yet
+	f.clock.Advance(11 * time.Minute)
+	f.waitFor("RotationSucceeded", 1)
+	f.clock.Advance(2 * time.Minute)
+	if got, _ := f.get("s", "", ""); got != "value of "+token {
+		t.Errorf("current is %q", got)
+	}
+}

@@ -17,7 +17,7 @@ type createSecretInput struct {
 	Name               string
 	ClientRequestToken string
 	Description        string
-	KmsKeyId           string //nolint:revive // names of the API model
+	KmsKeyID           string `json:"KmsKeyId"`
 	SecretBinary       []byte
 	SecretString       *string
 	Tags               []tag
@@ -29,7 +29,7 @@ type createSecretInput struct {
 type valueOutput struct {
 	ARN           string
 	Name          string
-	VersionId     string   `json:",omitempty"` //nolint:revive // names of the API model
+	VersionID     string   `json:"VersionId,omitempty"`
 	VersionStages []string `json:",omitempty"`
 }
 
@@ -53,7 +53,7 @@ func (s *Service) createSecret(in createSecretInput) (any, error) {
 	}
 	now := s.clock.Now()
 	sec := &secret{
-		name: in.Name, arn: newARN(in.Name), description: in.Description, kmsKey: in.KmsKeyId, kind: in.Type,
+		name: in.Name, arn: newARN(in.Name), description: in.Description, kmsKey: in.KmsKeyID, kind: in.Type,
 		created: now, changed: now, tags: tags, readVersions: map[string]time.Time{},
 		view: view{versions: map[string]*version{}, labels: map[string]string{}},
 	}
@@ -62,7 +62,7 @@ func (s *Service) createSecret(in createSecretInput) (any, error) {
 		id := in.ClientRequestToken
 		sec.versions[id] = &version{id: id, created: now, text: in.SecretString, binary: in.SecretBinary}
 		sec.labels[current] = id
-		out.VersionId = id
+		out.VersionID = id
 	}
 	s.secrets = append(s.secrets, sec)
 	return out, nil
@@ -81,7 +81,7 @@ func (s *Service) createdBefore(in createSecretInput, hasValue bool) (any, error
 		}
 		v := sec.versions[in.ClientRequestToken]
 		if hasValue && v != nil && v.equal(in.SecretString, in.SecretBinary) {
-			return valueOutput{ARN: sec.arn, Name: sec.name, VersionId: v.id}, nil
+			return valueOutput{ARN: sec.arn, Name: sec.name, VersionID: v.id}, nil
 		}
 		return nil, awsproto.Errorf("ResourceExistsException",
 			"The operation failed because the secret %s already exists.", in.Name)
@@ -90,7 +90,7 @@ func (s *Service) createdBefore(in createSecretInput, hasValue bool) (any, error
 }
 
 type putSecretValueInput struct {
-	SecretId           string //nolint:revive // names of the API model
+	SecretID           string `json:"SecretId"`
 	ClientRequestToken string
 	RotationToken      *string
 	SecretBinary       []byte
@@ -99,7 +99,7 @@ type putSecretValueInput struct {
 }
 
 func (s *Service) putSecretValue(in putSecretValueInput) (any, error) {
-	sec, err := s.findWritable(in.SecretId)
+	sec, err := s.findWritable(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -183,17 +183,17 @@ func (s *Service) writeVersion(sec *secret, id string, text *string, binary []by
 }
 
 type updateSecretInput struct {
-	SecretId           string //nolint:revive // names of the API model
+	SecretID           string `json:"SecretId"`
 	ClientRequestToken string
 	Description        *string
-	KmsKeyId           *string //nolint:revive // ″
+	KmsKeyID           *string `json:"KmsKeyId"`
 	SecretBinary       []byte
 	SecretString       *string
 	Type               *string
 }
 
 func (s *Service) updateSecret(in updateSecretInput) (any, error) {
-	sec, err := s.findWritable(in.SecretId)
+	sec, err := s.findWritable(in.SecretID)
 	if err != nil {
 		return nil, err
 	}
@@ -210,10 +210,10 @@ func (s *Service) updateSecret(in updateSecretInput) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		out.VersionId = in.ClientRequestToken
+		out.VersionID = in.ClientRequestToken
 	}
 	for _, field := range []struct{ in, to *string }{
-		{in.Description, &sec.description}, {in.KmsKeyId, &sec.kmsKey}, {in.Type, &sec.kind},
+		{in.Description, &sec.description}, {in.KmsKeyID, &sec.kmsKey}, {in.Type, &sec.kind},
 	} {
 		if field.in != nil {
 			*field.to = *field.in
