@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// applicationName is how our own sessions show themselves.
+const applicationName = "keyturn"
+
+// credential is one login to one database.
+type credential struct {
+	user     string
+	password rotation.Value
+	database string
+}
+
+// session is one connection to one node.
+type session struct {
+	*pgx.Conn
+	address  string
+	warnings []string // that came with the login
+}
+
+// close ends the session. It has its own deadline, so that a cancelled step
+// still leaves no session behind.
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = s.Close(ctx) // the server ends it anyway
+}
+
+// dialer knows how a policy lets us connect.
+type dialer struct {
+	roots          *x509.CertPool // nil means the system's
+	plaintext      bool
+	connectTimeout time.Duration
+}
+
+func newDialer(s Settings, plaintext bool) (*dialer, error) {
+	d := &dialer{plaintext: plaintext, connectTimeout: time.Duration(s.ConnectTimeout)}
+	if s.RootCAFile == "" || plaintext {
+		return d, nil
+	}
+	pem, err := os.ReadFile(s.RootCAFile)
+	if err != nil {
+		return nil, fault.Wrap(fault.InvalidInput, err, "reading root_ca_file")
+	}
+	d.roots = x509.NewCertPool()
+	if !d.roots.AppendCertsFromPEM(pem) {
+		return nil, fault.New(fault.InvalidInput, "root_ca_file %s holds no certificate", s.RootCAFile)
+	}
+	return d, nil
+}
+
+// connect makes exactly one attempt, verified in full or, where the policy
+// allows it, in plaintext. The error is the driver's own: callers look at its
+// SQLSTATE and then name it.
+func (d *dialer) connect(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
+	// Everything is set below; the text only keeps the environment's PG* variables out.
+	cfg, err := pgx.ParseConfig("host=localhost port=5432 user=keyturn password=none dbname=postgres sslmode=disable target_session_attrs=any")
+	if err != nil {
+		return nil, err
+	}
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Host, cfg.Port = host, uint16(port)
+	cfg.User, cfg.Password, cfg.Database = as.user, as.password.Reveal(), as.database
+	cfg.Fallbacks, cfg.ValidateConnect, cfg.AfterConnect = nil, nil, nil
+	cfg.RuntimeParams = map[string]string{"application_name": applicationName}
+	cfg.ConnectTimeout = d.connectTimeout
+	if d.plaintext {
+		cfg.RequireAuth = "scram-sha-256,md5" // never the password itself
+	} else {
+		cfg.TLSConfig = &tls.Config{RootCAs: d.roots, ServerName: host, MinVersion: tls.VersionTLS12}
+	}
+	s := &session{address: address}
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" || n.Severity == "WARNING" {
+			s.warnings = append(s.warnings, n.Message)
+		}
+	}
+	for _, o := range options {
+		o(cfg)
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.connectTimeout)
+	defer cancel()
+	s.Conn, err = pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// simple is for poolers: their console knows nothing else, and statements
+// prepared by name don't survive transaction pooling.
+func simple(c *pgx.ConnConfig) { c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol }
+
+// patient bounds every statement of an admin session.
+func patient(limit time.Duration) func(*pgx.ConnConfig) {
+	return func(c *pgx.ConnConfig) {
+		c.RuntimeParams["statement_timeout"] = strconv.FormatInt(limit.Milliseconds(), 10)
+	}
+}
+
+// try logs in, and reports the login's warnings as an error: a default role
+// that can't be set is only a WARNING (POSTGRES.md, trap 3).
+func (d *dialer) try(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
+	s, err := d.connect(ctx, address, as, options...)
+	if err != nil {
+		return nil, named(err, "logging in as "+as.user+" on "+address)
+	}
+	if len(s.warnings) > 0 {
+		defer s.close()
+		return nil, fault.New(fault.CredentialRejected, "logging in as %s on %s: %s", as.user, address, strings.Join(s.warnings, "; ")).
+			WithHint("the login works but not with its settings; its default role or a setting can't be applied")
+	}
+	return s, nil
+}
+
+// proves logs in and out again.
+func (d *dialer) proves(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) error {
+	s, err := d.try(ctx, address, as, options...)
+	if err != nil {
+		return err
+	}
+	s.close()
+	return nil
+}

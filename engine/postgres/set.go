@@ -1,0 +1,174 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Set implements rotation.Engine: the database accepts To beside From. It tries
+// To first, so that a repetition and an attempt whose answer was lost end here
+// (FACTS C4.2); what it sends is never a password.
+//
+// In pair mode the login that comes may still be used under its older password.
+// Then Set answers Wait or Unknown until that is drained.
+func (e *Engine) Set(ctx context.Context, c rotation.Change) (rotation.Result, error) {
+	t, err := e.open(ctx, c)
+	if err != nil {
+		return rotation.Result{}, err
+	}
+	switch {
+	case t.to == nil:
+		return rotation.Result{}, fault.New(fault.InvalidStage, "version %s has no value yet", c.To).
+			WithHint("create comes first; right after it the store may lag: try again")
+	case t.from == nil:
+		return rotation.Result{}, fault.New(fault.InvalidStage, "version %s has no value", c.From)
+	case t.set.Mode == Pair && t.from.username == t.to.username:
+		return rotation.Result{}, fault.New(fault.InvalidInput, "both versions use login %s", t.to.username)
+	}
+	pending, err := t.dial.connect(ctx, t.to.address(), t.to.login())
+	if err == nil {
+		pending.close()
+		if t.set.Mode == Pair {
+			return t.finishPair(ctx, t.to.username)
+		}
+		return done(e.behaved(t.to.address(), t.to.username, "login accepted, nothing was left to do")), nil
+	}
+	if name := fault.NameOf(named(err, "")); name != fault.CredentialRejected {
+		return rotation.Result{}, named(err, "trying the new login on "+t.to.address())
+	}
+	s, err := t.mayUseAdmin(ctx)
+	if err != nil {
+		return rotation.Result{}, err
+	}
+	if t.set.Mode == Pair {
+		return t.setPair(ctx, s)
+	}
+	if _, err := t.locked(ctx, s.identity, func(ctx context.Context, tx pgx.Tx) error { return t.setFresh(ctx, tx, s) }); err != nil {
+		return rotation.Result{}, err
+	}
+	return t.accepted(ctx)
+}
+
+// mayUseAdmin is the guard against being steered: the current credential has to
+// log in, and the new login has to be the one that this rotation would make.
+func (t *target) mayUseAdmin(ctx context.Context) (shape, error) {
+	own, err := t.dial.try(ctx, t.from.address(), t.from.login())
+	if err != nil {
+		return shape{}, fault.Wrap(fault.CredentialRejected, err, "neither the new nor the current credential logs in")
+	}
+	defer own.close()
+	s, err := t.derive(ctx, own, t.from.username, t.c.To)
+	if err != nil {
+		return s, err
+	}
+	if s.to != t.to.username {
+		return s, fault.New(fault.PolicyViolation, "version %s names login %s, this rotation makes %s", t.c.To, t.to.username, s.to).
+			WithHint("somebody else has stored this version; roll it back and rotate again")
+	}
+	if s.from.super {
+		return s, fault.New(fault.Blocked, "login %s is a superuser", s.from.name)
+	}
+	return s, nil
+}
+
+// setFresh makes the login in the locked transaction, or puts right one that
+// an earlier attempt or a restored backup has left.
+func (t *target) setFresh(ctx context.Context, tx pgx.Tx, s shape) error {
+	to, err := readRole(ctx, tx, s.to)
+	if err != nil {
+		return err
+	}
+	if to != nil && to.ours == nil {
+		return fault.New(fault.Blocked, "role %s exists and isn't ours", s.to).WithHint("rename or drop it")
+	}
+	from, err := readRole(ctx, tx, s.from.name)
+	if err != nil {
+		return err
+	}
+	if from == nil {
+		return fault.New(fault.Conflict, "login %s has gone since we logged in", s.from.name)
+	}
+	if err := t.guard(ctx, tx, to, t.c.To); err != nil {
+		return err
+	}
+	if s.rename {
+		if from, err = t.moveIdentity(ctx, tx, s, from); err != nil {
+			return err
+		}
+	}
+	if to != nil {
+		v, err := verifier(s.to, t.to.password)
+		if err != nil {
+			return err
+		}
+		return run(ctx, tx, "restoring login "+s.to,
+			"ALTER ROLE "+ident(s.to)+" LOGIN INHERIT PASSWORD "+literal(v)+" VALID UNTIL 'infinity'")
+	}
+	return t.makeLogin(ctx, tx, s.to, t.to.password, s.identity, t.c.To, from)
+}
+
+// makeLogin creates a login that acts as the identity and otherwise equals the
+// model: its settings in both scopes and its limit, but INHERIT in any case,
+// because CONNECT is checked for the session's user.
+func (t *target) makeLogin(ctx context.Context, tx pgx.Tx, name string, password rotation.Value, identity, version string, model *role) error {
+	v, err := verifier(name, password)
+	if err != nil {
+		return err
+	}
+	if err := run(ctx, tx, "making login "+name, "CREATE ROLE "+ident(name)+" LOGIN INHERIT PASSWORD "+literal(v)+
+		" CONNECTION LIMIT "+strconv.Itoa(model.limit)+" VALID UNTIL 'infinity' IN ROLE "+ident(identity)); err != nil {
+		return err
+	}
+	if err := copySettings(ctx, tx, model.oid, name); err != nil {
+		return err
+	}
+	if err := actAs(ctx, tx, name, identity); err != nil {
+		return err
+	}
+	return writeComment(ctx, tx, nil, name, comment{Identity: identity, Token: version, Gen: t.c.Rank})
+}
+
+// actAs comes after the copies: from then on every session of the login has the
+// identity's rights and name.
+func actAs(ctx context.Context, tx pgx.Tx, login, identity string) error {
+	return run(ctx, tx, "making "+login+" act as "+identity, "ALTER ROLE "+ident(login)+" SET role = "+literal(identity))
+}
+
+// moveIdentity lets the identity go on under another name, and makes a login of
+// the old name with the old password: nobody notices. It returns the new login.
+func (t *target) moveIdentity(ctx context.Context, tx pgx.Tx, s shape, from *role) (*role, error) {
+	if from.ours != nil {
+		return from, nil // an earlier attempt has done it
+	}
+	taken, err := readRole(ctx, tx, s.identity)
+	if err != nil {
+		return nil, err
+	}
+	if taken != nil {
+		return nil, fault.New(fault.Blocked, "role %s exists already", s.identity).WithHint("choose another owner in keyturn.yaml")
+	}
+	if err := run(ctx, tx, "renaming "+from.name, "ALTER ROLE "+ident(from.name)+" RENAME TO "+ident(s.identity)); err != nil {
+		return nil, err
+	}
+	if err := t.makeLogin(ctx, tx, from.name, t.from.password, s.identity, t.c.From, from); err != nil {
+		return nil, err
+	}
+	if err := run(ctx, tx, "closing "+s.identity, "ALTER ROLE "+ident(s.identity)+" NOLOGIN PASSWORD NULL"); err != nil {
+		return nil, err
+	}
+	return readRole(ctx, tx, from.name)
+}
+
+// accepted proves that the new login works on the primary.
+func (t *target) accepted(ctx context.Context) (rotation.Result, error) {
+	if err := t.dial.proves(ctx, t.primary, t.to.login()); err != nil {
+		return rotation.Result{}, err
+	}
+	t.e.log.InfoContext(ctx, "the database accepts the new login", "secret", t.c.Secret, "login", t.to.username)
+	return done(t.e.behaved(t.primary, t.to.username, "login accepted")), nil
+}
