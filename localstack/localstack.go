@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,7 @@ type AWS struct {
 	// Endpoint is the URL for AWS_ENDPOINT_URL.
 	Endpoint string
 
+	mu       sync.RWMutex                    // guards services, lambda and closers
 	services map[string]awsproto.JSONService // by prefix of X-Amz-Target
 	lambda   http.Handler
 	sts      http.Handler
@@ -92,6 +94,8 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 
 // build makes the services and tells them of each other.
 func (a *AWS) build(o Options) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Executions: o.Executions, Logger: o.Logger})
 	a.SecretsManager = secretsmanager.New(secretsmanager.Config{
 		Clock: a.Clock, Invoker: o.Invoker, Bus: a.Events, Behaviour: o.Behaviour, Fault: o.Fault, Logger: o.Logger,
@@ -107,7 +111,10 @@ func (a *AWS) Close() error {
 	var err error
 	a.once.Do(func() {
 		// Functions that still run may call back, so the server goes last.
-		for _, stop := range a.closers {
+		a.mu.RLock()
+		closers := slices.Clone(a.closers)
+		a.mu.RUnlock()
+		for _, stop := range closers {
 			stop()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -126,19 +133,19 @@ func (a *AWS) Close() error {
 func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(awsproto.WithCaller(r))
 	target := r.Header.Get("X-Amz-Target")
+	prefix, _, _ := strings.Cut(target, ".")
+	service, lambda := a.service(prefix), a.lambdaHandler()
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/_keyturn/"):
 		a.serveControl(w, r)
 	case target != "":
-		prefix, _, _ := strings.Cut(target, ".")
-		service := a.services[prefix]
 		if service == nil {
 			awsproto.WriteError(w, awsproto.Errorf("UnknownOperationException", "the local AWS has no service for %q", target))
 			return
 		}
 		awsproto.ServeJSON(w, r, service)
-	case strings.HasPrefix(r.URL.Path, "/20") && a.lambda != nil: // Lambda's paths begin with an API date
-		a.lambda.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/20") && lambda != nil: // Lambda's paths begin with an API date
+		lambda.ServeHTTP(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		a.sts.ServeHTTP(w, r)
 	default:
