@@ -1,0 +1,158 @@
+// Package compile answers: is this keyturn.yaml right, and what does it say in
+// full?
+//
+// It turns the file that people write into the policy.Document that functions
+// load. Everything that is wrong is told at once, each with line, column, the
+// field's path and what to do. The form of the file:
+//
+//	version: 1                  # of this form; required
+//	function_limit: 60s         # the functions' longest time-out; default 60s
+//	defaults:                   # for all secrets below; each key optional
+//	  window: 15m
+//	  poll: 60s
+//	  quiet_polls: 3
+//	  max_overlap: 24h
+//	  on_drain_timeout: hold
+//	  hold: 1h
+//	  head_limit: 30m
+//	secrets:
+//	  - secret: arn:aws:secretsmanager:…:secret:orders/db-AbCdEf   # or the name alone
+//	    kind: postgres          # which engine; required
+//	    driver: secretsmanager  # or machine; default: the kind's
+//	    drain:
+//	      window: 15m           # least time from promotion to disable
+//	      poll: 60s             # between two looks
+//	      quiet_polls: 3        # looks in a row that see nobody
+//	      max_overlap: 24h      # then on_timeout decides
+//	      on_timeout: hold      # or terminate
+//	    hold: 1h                # disabled, before it is destroyed
+//	    head_limit: 30m         # create…finish; then it is rolled back
+//	    schedule: rate(30 days) # Secrets Manager's; default: none
+//	    consumers:
+//	      - name: orders-api    # as it shows itself to the target
+//	        cadence: 24h        # longest time between two uses; default: always connected
+//	        cache: 5m           # how long it may go on using what it read
+//	        follow: [https://orders-1.internal/keyturn]  # its instances, if they are to be told
+//	        wave: 1             # how many at a time; default 1
+//	    postgres:               # the kind's own settings, in a block of its name
+//	      hosts: [db.internal:5432]
+//	      admin: arn:aws:secretsmanager:…:secret:orders/admin-GhIjKl
+//
+// A value that a secret leaves out is taken from defaults, then from its kind,
+// then from this package. Durations are whole numbers with units: 90s, 15m, 1h,
+// 7d. Anchors, aliases, tags and several documents in one file are refused: what
+// decides about credentials is written where it counts.
+package compile
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Kind is what a kind of credential brings along.
+type Kind struct {
+	// Defaults are the kind's own; its zero fields fall back to this package's.
+	Defaults rotation.Policy
+	// Validate checks the kind's block, {} if there is none. Joined errors are
+	// told one by one; one that quotes a key of the block is placed there. Nil
+	// means that the kind has no settings.
+	Validate func(settings json.RawMessage) error
+}
+
+// base is what holds where neither the file nor the kind says anything.
+var base = rotation.Policy{
+	Driver: rotation.DriverSecretsManager, Window: 15 * time.Minute, Poll: time.Minute, QuietPolls: 3,
+	MaxOverlap: 24 * time.Hour, OnTimeout: rotation.Hold, Hold: time.Hour, HeadLimit: 30 * time.Minute,
+	FunctionLimit: time.Minute,
+}
+
+// File compiles a keyturn.yaml. Its errors are fault.InvalidInput around joined
+// *Error values.
+func File(path string, kinds map[string]Kind) (policy.Document, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return policy.Document{}, fault.Wrap(fault.InvalidInput, err, "reading the policy")
+	}
+	return Source(path, text, kinds)
+}
+
+// Source compiles the text of a keyturn.yaml; name stands for it in errors.
+func Source(name string, text []byte, kinds map[string]Kind) (policy.Document, error) {
+	r := &reader{file: name, places: map[string]place{}, faulty: map[string]bool{}}
+	doc := r.document(text, kinds)
+	if err := r.join(); err != nil {
+		return policy.Document{}, fault.Wrap(fault.InvalidInput, err, "compiling the policy")
+	}
+	return policy.New(doc.limit, doc.entries)
+}
+
+// document is what was read, whole or not.
+type document struct {
+	limit   policy.Duration
+	entries []policy.Entry
+}
+
+func (r *reader) document(text []byte, kinds map[string]Kind) document {
+	doc := document{limit: policy.Duration(base.FunctionLimit)}
+	root := r.parse(text)
+	if root == nil {
+		return doc
+	}
+	top := r.mapping(field{root, ""}, "version", "function_limit", "defaults", "secrets")
+	version := 0
+	if f, ok := top["version"]; !ok {
+		r.fail("version", "missing", "write version: 1 at the top")
+	} else if r.integer(f, &version); version != policy.Version && !r.faulty["version"] {
+		r.fail("version", "this release reads version 1 only", "write version: 1")
+	}
+	r.duration(top["function_limit"], &doc.limit)
+	common := r.defaults(top["defaults"])
+	for _, f := range r.list(top["secrets"]) {
+		doc.entries = append(doc.entries, r.secret(f, common, kinds))
+	}
+	for _, p := range policy.Check(doc.limit, doc.entries) {
+		r.problem(p, doc.entries)
+	}
+	return doc
+}
+
+// parse returns the one document's node, or nil with an error noted.
+func (r *reader) parse(text []byte) ast.Node {
+	tree, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		e := &Error{File: r.file, Line: 1, Column: 1, Problem: "no valid YAML: " + err.Error(), Mend: "mend the syntax first"}
+		var syntax *yaml.SyntaxError
+		if errors.As(err, &syntax) && syntax.Token != nil {
+			e.Line, e.Column = syntax.Token.Position.Line, syntax.Token.Position.Column
+			e.Problem = "no valid YAML: " + syntax.Message
+		}
+		r.errs = append(r.errs, e)
+		return nil
+	}
+	var bodies []ast.Node
+	for _, d := range tree.Docs {
+		if d.Body != nil {
+			bodies = append(bodies, d.Body)
+		}
+	}
+	switch len(bodies) {
+	case 0:
+		r.fail("", "the file is empty", "write version: 1 and the secrets")
+		return nil
+	case 1:
+		return bodies[0]
+	}
+	r.places[""] = placeOf(bodies[1])
+	r.fail("", "a second document begins here", "keep one document in the file")
+	return nil
+}

@@ -1,0 +1,143 @@
+package compile
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// settler overlays what the file's defaults say on an entry.
+type settler func(*policy.Entry)
+
+func (r *reader) defaults(f field) settler {
+	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit")
+	// Read once, so that what is wrong is told once; then again for each entry.
+	read := func(r *reader, e *policy.Entry) {
+		r.duration(top["window"], &e.Drain.Window)
+		r.duration(top["poll"], &e.Drain.Poll)
+		r.integer(top["quiet_polls"], &e.Drain.QuietPolls)
+		r.duration(top["max_overlap"], &e.Drain.MaxOverlap)
+		r.text(top["on_drain_timeout"], (*string)(&e.Drain.OnTimeout))
+		r.duration(top["hold"], &e.Hold)
+		r.duration(top["head_limit"], &e.HeadLimit)
+	}
+	read(r, &policy.Entry{})
+	return func(e *policy.Entry) {
+		read(&reader{places: map[string]place{}, faulty: map[string]bool{}}, e)
+	}
+}
+
+// secret reads one item of the list.
+func (r *reader) secret(f field, defaults settler, kinds map[string]Kind) policy.Entry {
+	e := policy.Entry{Settings: json.RawMessage("{}")}
+	name := peek(f.node, "kind")
+	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "schedule", "consumers"}
+	if _, known := kinds[name]; known || name != "" && peekBlock(f.node, name) {
+		keys = append(keys, name)
+	}
+	fields := r.mapping(f, keys...)
+	r.text(fields["secret"], &e.Secret)
+	r.text(fields["kind"], &e.Kind)
+	kind, known := kinds[e.Kind]
+	if e.Kind != "" && !known {
+		r.fail(f.path+".kind", fmt.Sprintf("%q is no kind of credential", e.Kind),
+			suggest(e.Kind, slices.Sorted(maps.Keys(kinds))))
+	}
+	fill(&e, kind.Defaults)
+	defaults(&e)
+	r.text(fields["driver"], (*string)(&e.Driver))
+	drain := r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout")
+	r.duration(drain["window"], &e.Drain.Window)
+	r.duration(drain["poll"], &e.Drain.Poll)
+	r.integer(drain["quiet_polls"], &e.Drain.QuietPolls)
+	r.duration(drain["max_overlap"], &e.Drain.MaxOverlap)
+	r.text(drain["on_timeout"], (*string)(&e.Drain.OnTimeout))
+	r.duration(fields["hold"], &e.Hold)
+	r.duration(fields["head_limit"], &e.HeadLimit)
+	r.text(fields["schedule"], &e.Schedule)
+	for _, c := range r.list(fields["consumers"]) {
+		e.Consumers = append(e.Consumers, r.consumer(c))
+	}
+	if known {
+		r.settings(f.path, fields[e.Kind], kind, &e)
+	}
+	return e
+}
+
+// fill sets what the kind says, or else what this package says.
+func fill(e *policy.Entry, kind rotation.Policy) {
+	e.Driver = either(kind.Driver, base.Driver)
+	e.Drain = policy.Drain{
+		Window: seconds(kind.Window, base.Window), Poll: seconds(kind.Poll, base.Poll),
+		QuietPolls: either(kind.QuietPolls, base.QuietPolls), MaxOverlap: seconds(kind.MaxOverlap, base.MaxOverlap),
+		OnTimeout: either(kind.OnTimeout, base.OnTimeout),
+	}
+	e.Hold = seconds(kind.Hold, base.Hold)
+	e.HeadLimit = seconds(kind.HeadLimit, base.HeadLimit)
+}
+
+func either[T comparable](first, second T) T {
+	var zero T
+	if first == zero {
+		return second
+	}
+	return first
+}
+
+// seconds rounds up: a default is never shorter than its kind means it.
+func seconds(first, second time.Duration) policy.Duration {
+	d := either(first, second)
+	return policy.Duration((d + time.Second - 1).Truncate(time.Second))
+}
+
+func (r *reader) consumer(f field) policy.Consumer {
+	var c policy.Consumer
+	fields := r.mapping(f, "name", "cadence", "cache", "follow", "wave")
+	r.text(fields["name"], &c.Name)
+	r.duration(fields["cadence"], &c.Cadence)
+	r.duration(fields["cache"], &c.Cache)
+	r.texts(fields["follow"], &c.Follow)
+	if len(c.Follow) > 0 {
+		c.Wave = 1
+	}
+	r.integer(fields["wave"], &c.Wave)
+	return c
+}
+
+// peek reads a text below a key, without complaining.
+func peek(n ast.Node, key string) string {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return ""
+	}
+	for it := m.MapRange(); it.Next(); {
+		k, isText := it.Key().(*ast.StringNode)
+		v, hasText := it.Value().(*ast.StringNode)
+		if isText && hasText && k.Value == key {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+// peekBlock reports whether there is a mapping below a key.
+func peekBlock(n ast.Node, key string) bool {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return false
+	}
+	for it := m.MapRange(); it.Next(); {
+		_, isBlock := it.Value().(ast.MapNode)
+		if k, isText := it.Key().(*ast.StringNode); isText && k.Value == key {
+			return isBlock
+		}
+	}
+	return false
+}

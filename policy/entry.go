@@ -1,0 +1,61 @@
+package policy
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Entry is what the document says about one secret. Every default is filled in.
+type Entry struct {
+	// Secret is the ARN, or the name of a secret that need not exist yet.
+	Secret    string          `json:"secret"`
+	Kind      string          `json:"kind"`
+	Driver    rotation.Driver `json:"driver"`
+	Drain     Drain           `json:"drain"`
+	Hold      Duration        `json:"hold"`
+	HeadLimit Duration        `json:"head_limit"`
+	// Schedule is the expression of Secrets Manager's schedule, or empty.
+	Schedule  string     `json:"schedule,omitempty"`
+	Consumers []Consumer `json:"consumers,omitempty"`
+	// Settings are the kind's own.
+	Settings json.RawMessage `json:"settings"`
+}
+
+// Drain says how it is decided that nobody presents the old credential.
+type Drain struct {
+	Window     Duration                `json:"window"`
+	Poll       Duration                `json:"poll"`
+	QuietPolls int                     `json:"quiet_polls"`
+	MaxOverlap Duration                `json:"max_overlap"`
+	OnTimeout  rotation.OnDrainTimeout `json:"on_timeout"`
+}
+
+// Consumer is a registered party.
+type Consumer struct {
+	Name    string   `json:"name"`
+	Cadence Duration `json:"cadence,omitempty"`
+	Cache   Duration `json:"cache,omitempty"`
+	Follow  []string `json:"follow,omitempty"`
+	Wave    int      `json:"wave,omitempty"`
+}
+
+// policy is the entry in the domain's terms.
+func (e Entry) policy(arn string, limit Duration, hash string) rotation.Policy {
+	p := rotation.Policy{
+		Secret: arn, Kind: e.Kind, Driver: e.Driver,
+		Window: time.Duration(e.Drain.Window), Poll: time.Duration(e.Drain.Poll),
+		QuietPolls: e.Drain.QuietPolls, MaxOverlap: time.Duration(e.Drain.MaxOverlap),
+		OnTimeout: e.Drain.OnTimeout, Hold: time.Duration(e.Hold), HeadLimit: time.Duration(e.HeadLimit),
+		FunctionLimit: time.Duration(limit), Hash: hash,
+		Settings: append(json.RawMessage(nil), e.Settings...),
+	}
+	for _, c := range e.Consumers {
+		p.Parties = append(p.Parties, rotation.Party{
+			Name: c.Name, Cadence: time.Duration(c.Cadence), CacheAge: time.Duration(c.Cache),
+			Follow: append([]string(nil), c.Follow...), Wave: c.Wave,
+		})
+	}
+	return p
+}
