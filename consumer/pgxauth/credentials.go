@@ -186,6 +186,15 @@ func (c *Credentials) Version() string {
 	return c.doc.version
 }
 
+// String names the secret and its version; it implements fmt.Stringer, so that
+// printing credentials by accident shows nothing else.
+func (c *Credentials) String() string {
+	return fmt.Sprintf("credentials of secret %s, version %q", c.cfg.SecretID, c.Version())
+}
+
+// GoString implements fmt.GoStringer.
+func (c *Credentials) GoString() string { return c.String() }
+
 // current returns the cached value, a fresh one when it is due, or the older
 // one when Secrets Manager can't be asked: a login may still succeed with it.
 func (c *Credentials) current(ctx context.Context) (*document, error) {
