@@ -1,0 +1,79 @@
+# keyturn: `make` lists what there is to do. Every target installs what it needs.
+
+SHELL      := /bin/bash
+CACHE      := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyturn
+LINT       := v2.15.0
+VULN       := v1.1.4
+GOLANGCI   := $(CACHE)/tools/golangci-lint-$(LINT)/golangci-lint
+GOVULN     := $(CACHE)/tools/govulncheck-$(VULN)/govulncheck
+FUNCTIONS  := $(notdir $(wildcard functions/*))
+GO         := go
+SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+DEMO_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-naive demo-rollback test race bench lint vuln verify build functions deps deps-demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: deps-demo ## rotate a database login under load, on this machine (DEMO_FLAGS="--rotations 5")
+	$(GO) run ./cmd/keyturn demo $(DEMO_FLAGS)
+
+demo-naive: deps-demo ## the negative control: the password changed in place
+	$(GO) run ./cmd/keyturn demo --naive
+
+demo-rollback: deps-demo ## trouble after promotion: back to the old login
+	$(GO) run ./cmd/keyturn demo --rollback
+
+test: deps ## run every test, on real servers
+	$(GO) test -count=1 -timeout 20m ./...
+
+race: deps ## run every test with the race detector
+	$(GO) test -count=1 -race -timeout 40m ./...
+
+bench: deps ## measure the functions: size, cold start, memory, each step beside bare calls
+	$(GO) test -run '^$$' -bench . -benchtime 20x -timeout 20m ./internal/bench
+
+lint: $(GOLANGCI) ## check style and correctness (.golangci.yml has the reasons)
+	$(GOLANGCI) run ./...
+
+vuln: $(GOVULN) ## look for known vulnerabilities, where the database can be reached
+	@$(GOVULN) ./... || { s=$$?; [ $$s = 3 ] && exit 3; echo "govulncheck: the vulnerability database can't be reached; nothing was checked"; }
+
+verify: ## check that formatting and module files are as the tools write them
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) mod verify >/dev/null
+	$(GO) vet ./...
+
+build: functions ## build the operator's tool and the functions for this machine into bin/
+	$(GO) build -o bin/ ./cmd/keyturn
+	CGO_ENABLED=0 $(GO) build -trimpath -tags lambda.norpc -ldflags '-s -w' -o bin/functions/ ./functions/...
+
+functions: $(FUNCTIONS:%=bin/lambda/%/bootstrap.zip) ## build every function for Lambda (arm64, provided.al2023)
+
+bin/lambda/%/bootstrap: FORCE
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) build -trimpath -tags lambda.norpc -ldflags '-s -w -buildid=' -o $@ ./functions/$*
+
+bin/lambda/%/bootstrap.zip: bin/lambda/%/bootstrap
+	cd $(@D) && $(GO) run $(CURDIR)/internal/lambdazip bootstrap
+
+FORCE:
+
+deps-demo: ## install what the demo needs: PostgreSQL
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c \
+		'apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql postgresql-contrib >/dev/null'
+
+deps: deps-demo ## install what the tests need: PgBouncer, the AWS CLI, PostgreSQL 18
+	@command -v pgbouncer >/dev/null && command -v aws >/dev/null && command -v npm >/dev/null || \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive ./internal/pgtest/install-packages.sh
+	@./internal/pgtest/install-postgres-18.sh
+
+$(GOLANGCI):
+	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)
+
+$(GOVULN):
+	GOBIN=$(@D) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(VULN)
+
+clean: ## remove what was built here
+	rm -rf bin report.html
