@@ -161,6 +161,7 @@ func (t *target) empty(ctx context.Context, terminate bool) (left []string, err 
 	if err != nil {
 		return nil, err
 	}
+	g.gone = false // we drop a login only after this very look; other orphans aren't ours
 	_, err = eventually(ctx, func(ctx context.Context) (bool, error) {
 		left = nil
 		for _, p := range t.set.Poolers {

@@ -140,7 +140,7 @@ type goer struct {
 	name     string
 	oids     []uint32
 	identity bool // it is the identity itself
-	gone     bool // the role doesn't exist any more
+	gone     bool // the role doesn't exist and no look knows its OIDs: sessions without a role count
 }
 
 // identify finds the OIDs of a login. The identity's sessions count too where
@@ -153,7 +153,7 @@ func identify(ctx context.Context, q querier, login string, known []uint32) (goe
 		return g, err
 	}
 	if r == nil {
-		g.gone = true
+		g.gone = len(known) == 0
 		return g, nil
 	}
 	g.identity = r.ours == nil || r.ours.Identity == login

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,7 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &pg) && pg.Code[:2] != "57" && pg.Code[:2] != "08":
+	case errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "57") && !strings.HasPrefix(pg.Code, "08"):
 		return named(err, "committing")
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fault.New(fault.Conflict, "the transaction was rolled back at its commit")

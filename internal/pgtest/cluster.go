@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -338,4 +339,40 @@ func randomHex() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
+}
+
+// CaughtUp waits until the replica, if there is one, has replayed everything
+// that the primary has written so far.
+func (c *Cluster) CaughtUp(ctx context.Context) error {
+	if c.Replica == nil {
+		return nil
+	}
+	primary, err := c.Superuser(ctx, c.Primary, "postgres")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = primary.Close(context.WithoutCancel(ctx)) }()
+	var lsn string
+	if err := primary.QueryRow(ctx, "SELECT pg_current_wal_lsn()::text").Scan(&lsn); err != nil {
+		return fmt.Errorf("reading the primary's position: %w", err)
+	}
+	replica, err := c.Superuser(ctx, c.Replica, "postgres")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = replica.Close(context.WithoutCancel(ctx)) }()
+	for {
+		var there bool
+		if err := replica.QueryRow(ctx, "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)", lsn).Scan(&there); err != nil {
+			return fmt.Errorf("reading the replica's position: %w", err)
+		}
+		if there {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the replica: %w", ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }

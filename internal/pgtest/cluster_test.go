@@ -38,14 +38,6 @@ func TestClusterStartsOnEachVersion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for ctx.Err() == nil {
-				conn, err := pgx.Connect(ctx, c.DSN(c.Replica, app))
-				if err == nil {
-					_ = conn.Close(ctx)
-					break
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
 			for name, dsn := range map[string]string{"pooler": pooler.DSN(app), "primary": c.DSN(c.Primary, app)} {
 				if n := query(ctx, t, dsn, "SELECT note FROM shop.orders"); n != "first" {
 					t.Errorf("through the %s the application reads %q", name, n)

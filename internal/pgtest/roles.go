@@ -61,22 +61,37 @@ func (c *Cluster) Administer(ctx context.Context, roles ...string) error {
 	return nil
 }
 
-// CreateApp makes an application's login with a database of its own: a schema
-// and tables that it owns, a row-level policy, default privileges, a function
-// and settings. The admin may administer it.
-func (c *Cluster) CreateApp(ctx context.Context, user, database string) (Login, error) {
+// CreateLogin makes an application's login to an existing database, with a
+// limit and settings of its own. The admin may administer it.
+func (c *Cluster) CreateLogin(ctx context.Context, user, database string) (Login, error) {
 	login := Login{User: user, Password: randomHex(), Database: database}
 	err := c.Exec(ctx, "postgres",
 		"CREATE ROLE "+Ident(user)+" LOGIN PASSWORD "+Literal(Verifier(login.Password))+" CONNECTION LIMIT 90",
 		"ALTER ROLE "+Ident(user)+" SET search_path = shop, \"$user\", public",
 		"ALTER ROLE "+Ident(user)+" SET statement_timeout = '30s'",
-		"CREATE DATABASE "+Ident(database)+" OWNER "+Ident(user),
 		"ALTER ROLE "+Ident(user)+" IN DATABASE "+Ident(database)+" SET work_mem = '5MB'",
 	)
 	if err != nil {
 		return login, err
 	}
 	if err := c.Administer(ctx, user); err != nil {
+		return login, err
+	}
+	return login, c.CaughtUp(ctx)
+}
+
+// CreateApp makes an application's login with a database of its own: a schema
+// and tables that it owns, a row-level policy, default privileges and a
+// function.
+func (c *Cluster) CreateApp(ctx context.Context, user, database string) (Login, error) {
+	if err := c.Exec(ctx, "postgres", "CREATE DATABASE "+Ident(database)); err != nil {
+		return Login{}, err
+	}
+	login, err := c.CreateLogin(ctx, user, database)
+	if err != nil {
+		return login, err
+	}
+	if err := c.Exec(ctx, "postgres", "ALTER DATABASE "+Ident(database)+" OWNER TO "+Ident(user)); err != nil {
 		return login, err
 	}
 	conn, err := pgx.Connect(ctx, c.DSN(c.Primary, login))
@@ -99,7 +114,7 @@ func (c *Cluster) CreateApp(ctx context.Context, user, database string) (Login, 
 			return login, fmt.Errorf("making the application's objects: %w", err)
 		}
 	}
-	return login, nil
+	return login, c.CaughtUp(ctx)
 }
 
 // Ident quotes an identifier.
