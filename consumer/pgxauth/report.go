@@ -1,19 +1,15 @@
 package pgxauth
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"regexp"
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -69,23 +65,16 @@ func (c *Credentials) report() Report {
 	return r
 }
 
-// EvidencePath is where a party's evidence about one version of one secret
-// lies: evidence/<first 16 hex digits of SHA-256 of the ARN>/<version>/<party>.json.
-func EvidencePath(dir, secret, version, party string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return filepath.Join(dir, "evidence", hex.EncodeToString(sum[:8]), version, party+".json")
-}
-
 // repeatAfter is when DirReporter writes again what it has written before.
 const repeatAfter = 10 * time.Minute
 
-// DirReporter writes a party's reports as audit evidence into a folder: one
-// JSON line, in the form of rotation.Evidence, each time that the party has
-// wholly gone over to a version. Lines are only ever appended, each by one
-// write; a reader takes only lines that end.
+// DirReporter writes a party's reports as audit evidence into a folder, in the
+// layout of audit.EvidenceDir: one JSON line each time that the party has wholly
+// gone over to a version.
 type DirReporter struct {
-	dir, party string
-	logger     *slog.Logger
+	folder audit.EvidenceDir
+	party  string
+	logger *slog.Logger
 
 	mu      sync.Mutex
 	version string
@@ -103,7 +92,7 @@ func NewDirReporter(dir, party string, logger *slog.Logger) (*DirReporter, error
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &DirReporter{dir: dir, party: party, logger: logger}, nil
+	return &DirReporter{folder: audit.EvidenceDir{Dir: dir}, party: party, logger: logger}, nil
 }
 
 // Report writes evidence and logs what hinders it.
@@ -128,44 +117,12 @@ func (d *DirReporter) Write(r Report) error {
 	if !plainName.MatchString(r.Version) {
 		return errors.New("the version id can't be a file name")
 	}
-	line, err := json.Marshal(rotation.Evidence{
-		Party: d.party, Digest: r.Version, By: "pgxauth: version in use", Proof: rotation.Loaded, At: r.At,
+	err := d.folder.Append(context.Background(), r.Secret, r.Version, audit.Sighting{
+		Party: d.party, Digest: r.Version, By: "pgxauth: version in use", Proof: int(rotation.Loaded), At: r.At,
 	})
 	if err != nil {
-		return fmt.Errorf("encoding evidence: %w", err)
-	}
-	if err := appendLine(EvidencePath(d.dir, r.Secret, r.Version, d.party), line); err != nil {
 		return fmt.Errorf("writing evidence: %w", err)
 	}
 	d.version, d.at = r.Version, r.At
 	return nil
-}
-
-func appendLine(path string, line []byte) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o640) //nolint:gosec // auditors of another group read evidence
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	// A line that a crash cut off stays as it is, and stays apart.
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	if size > 0 {
-		last := make([]byte, 1)
-		if _, err := f.ReadAt(last, size-1); err != nil {
-			return err
-		}
-		if last[0] != '\n' {
-			line = append([]byte{'\n'}, line...)
-		}
-	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	return f.Sync()
 }

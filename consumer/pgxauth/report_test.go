@@ -2,14 +2,13 @@ package pgxauth_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/consumer/pgxauth"
 	"github.com/keyturn/keyturn/consumer/pgxauth/pgxauthtest"
 	"github.com/keyturn/keyturn/rotation"
@@ -17,30 +16,24 @@ import (
 
 const reportedARN = "arn:aws:secretsmanager:us-east-1:000000000000:secret:shop/db-AbCdEf"
 
-func evidence(t *testing.T, path string) []rotation.Evidence {
+// seen returns what the controller would read of one version.
+func seen(t *testing.T, dir, secret, version string) []audit.Sighting {
 	t.Helper()
-	content, err := os.ReadFile(path) //nolint:gosec // the test's own folder
+	all, err := audit.EvidenceDir{Dir: dir}.Seen(t.Context(), secret, version)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var all []rotation.Evidence
-	for line := range bytes.Lines(content) {
-		var e rotation.Evidence
-		if json.Unmarshal(line, &e) == nil {
-			all = append(all, e)
-		}
 	}
 	return all
 }
 
-func TestEvidencePath(t *testing.T) {
-	t.Parallel()
-	got := pgxauth.EvidencePath("/var/evidence", reportedARN, "v1", "checkout")
-	// printf %s <ARN> | sha256sum | cut -c1-16
-	want := "/var/evidence/evidence/dd161ff23af8be4b/v1/checkout.json"
-	if got != want {
-		t.Errorf("got %s, want %s", got, want)
+// lines counts the lines of one party's file.
+func lines(t *testing.T, dir, version string) int {
+	t.Helper()
+	content, err := os.ReadFile(audit.EvidenceDir{Dir: dir}.Path(reportedARN, version, "checkout"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return bytes.Count(content, []byte("\n"))
 }
 
 func TestEvidenceIsWrittenOncePerArrival(t *testing.T) {
@@ -64,41 +57,22 @@ func TestEvidenceIsWrittenOncePerArrival(t *testing.T) {
 	report("v1", 4*time.Second, map[string]int{"v1": 3})           // rolled back
 	report("v1", 4*time.Second+time.Hour, map[string]int{"v1": 3}) // still so
 
-	line := func(version string, after time.Duration) rotation.Evidence {
-		return rotation.Evidence{Party: "checkout", Digest: version, By: "pgxauth: version in use", Proof: rotation.Loaded, At: epoch.Add(after)}
-	}
-	want := map[string][]rotation.Evidence{
-		"v1": {line("v1", 0), line("v1", 4*time.Second), line("v1", 4*time.Second+time.Hour)},
-		"v2": {line("v2", 3*time.Second)},
-	}
-	got := map[string][]rotation.Evidence{}
-	for version := range want {
-		got[version] = evidence(t, pgxauth.EvidencePath(dir, reportedARN, version, "checkout"))
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestLineThatWasCutOffStaysApart(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := pgxauth.EvidencePath(dir, reportedARN, "v1", "checkout")
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(`{"party":"chec`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d, err := pgxauth.NewDirReporter(dir, "checkout", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Write(pgxauth.Report{Secret: reportedARN, Version: "v1", At: epoch}); err != nil {
-		t.Fatal(err)
-	}
-	if got := evidence(t, path); len(got) != 1 || got[0].Digest != "v1" {
-		t.Errorf("got %+v, want the one whole line", got)
+	for version, want := range map[string]struct {
+		lines int
+		last  time.Duration
+	}{
+		"v1": {3, 4*time.Second + time.Hour},
+		"v2": {1, 3 * time.Second},
+	} {
+		sighting := audit.Sighting{
+			Party: "checkout", Digest: version, By: "pgxauth: version in use", Proof: int(rotation.Loaded), At: epoch.Add(want.last),
+		}
+		if diff := cmp.Diff([]audit.Sighting{sighting}, seen(t, dir, reportedARN, version)); diff != "" {
+			t.Error(diff)
+		}
+		if got := lines(t, dir, version); got != want.lines {
+			t.Errorf("%s: %d lines, want %d", version, got, want.lines)
+		}
 	}
 }
 
@@ -129,12 +103,8 @@ func TestCredentialsReportThroughTheFolder(t *testing.T) {
 	secret.Put("v1", newRole(t, "pw"), "pw")
 	c := follow(t, secret, func(cfg *pgxauth.Config) { cfg.Report = d.Report })
 	openPool(t, c, poolConfig(t))
-	path := pgxauth.EvidencePath(dir, secret.ARN(), "v1", "checkout")
-	await(t, "a line of evidence", func() bool {
-		info, err := os.Stat(path)
-		return err == nil && info.Size() > 0
-	})
-	if got := evidence(t, path); got[0].Proof != rotation.Loaded || got[0].Party != "checkout" {
+	await(t, "evidence", func() bool { return len(seen(t, dir, secret.ARN(), "v1")) > 0 })
+	if got := seen(t, dir, secret.ARN(), "v1"); got[0].Proof != int(rotation.Loaded) || got[0].Party != "checkout" {
 		t.Errorf("got %+v", got)
 	}
 }

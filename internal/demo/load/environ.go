@@ -192,7 +192,8 @@ func (e *environ) follow(version string) error {
 }
 
 // state is what the instance answers about itself: the version in use, and
-// whether the last restart is over.
+// whether it uses no other beside it. A restart that came to nothing leaves it
+// as it was.
 func (e *environ) state() (version string, done bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -200,7 +201,6 @@ func (e *environ) state() (version string, done bool) {
 	if e.restart != nil {
 		select {
 		case <-e.restart.finished:
-			done = e.restart.err == nil
 		default:
 			done = false
 		}

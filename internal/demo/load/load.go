@@ -62,7 +62,7 @@ type Config struct {
 	Recycle time.Duration
 
 	// EvidenceDir is where the library's consumers report what they use, in
-	// the layout of pgxauth.EvidencePath. Empty: nowhere.
+	// the layout of audit.EvidenceDir. Empty: nowhere.
 	EvidenceDir string
 	// Observer is a login with pg_monitor that counts connections by login each
 	// second. Nil: they aren't counted.

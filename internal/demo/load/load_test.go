@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
-	"github.com/keyturn/keyturn/consumer/pgxauth"
+	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/consumer/pgxauth/pgxauthtest"
 	"github.com/keyturn/keyturn/internal/demo/load"
 	"github.com/keyturn/keyturn/internal/pgtest"
@@ -202,7 +202,7 @@ func TestRotationIsFollowedWithoutAFailure(t *testing.T) {
 		if len(p.Follow) > 0 {
 			continue // restarted instances prove themselves over HTTP
 		}
-		path := pgxauth.EvidencePath(cfg.EvidenceDir, f.secret.ARN(), "v2", p.Name)
+		path := audit.EvidenceDir{Dir: cfg.EvidenceDir}.Path(f.secret.ARN(), "v2", p.Name)
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("no evidence of %s: %v", p.Name, err)
 		}
