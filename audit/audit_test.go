@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/rotation"
 )
+
+var _ rotation.Journal = (*audit.Journal)(nil)
 
 const (
 	secret = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders/db-AbCdEf"
