@@ -32,11 +32,15 @@ type session struct {
 	*pgx.Conn
 	address  string
 	warnings []string // that came with the login
+	kept     bool     // for the whole step; target.release closes it
 }
 
 // close ends the session. It has its own deadline, so that a cancelled step
 // still leaves no session behind.
 func (s *session) close() {
+	if s.kept {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = s.Close(ctx) // the server ends it anyway

@@ -82,6 +82,7 @@ func (e *Engine) Create(ctx context.Context, c rotation.Change) (rotation.Result
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	if t.to != nil {
 		return done(rotation.Evidence{Party: c.To, Digest: t.to.username, By: "the value was stored already", Proof: rotation.Written, At: e.now().UTC()}), nil
 	}
@@ -125,6 +126,7 @@ func (e *Engine) Plan(ctx context.Context, c rotation.Change) (rotation.Plan, er
 	if err != nil {
 		return rotation.Plan{}, err
 	}
+	defer t.release()
 	s, blockers, err := t.preflight(ctx)
 	if err != nil {
 		return rotation.Plan{}, err

@@ -29,9 +29,12 @@ func (e *Engine) tail(ctx context.Context, c rotation.Change) (t *target, ended 
 		return nil, false, err
 	}
 	if c.Unpresented {
-		ended, err = t.neverSet(ctx)
+		if ended, err = t.neverSet(ctx); err != nil {
+			t.release()
+			return nil, false, err
+		}
 	}
-	return t, ended, err
+	return t, ended, nil
 }
 
 // control proves on every node that the login which stays works: without it,
@@ -83,6 +86,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	if ended {
 		return e.neverMade(c), nil
 	}
@@ -243,6 +247,7 @@ func (e *Engine) Enable(ctx context.Context, c rotation.Change) (rotation.Result
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	if t.from == nil {
 		return rotation.Result{}, fault.New(fault.TooLate, "version %s has no value any more", c.From)
 	}

@@ -24,6 +24,7 @@ func (e *Engine) Drain(ctx context.Context, c rotation.Change) (rotation.Result,
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	if t.from == nil {
 		return e.neverMade(c), nil
 	}

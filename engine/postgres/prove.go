@@ -48,6 +48,7 @@ func (e *Engine) Test(ctx context.Context, c rotation.Change) (rotation.Result, 
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	if t.to == nil {
 		return rotation.Result{}, fault.New(fault.InvalidStage, "version %s has no value", c.To)
 	}

@@ -22,6 +22,7 @@ func (e *Engine) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	if ended {
 		return e.neverMade(c), nil
 	}

@@ -21,6 +21,7 @@ func (e *Engine) Set(ctx context.Context, c rotation.Change) (rotation.Result, e
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	defer t.release()
 	switch {
 	case t.to == nil:
 		return rotation.Result{}, fault.New(fault.InvalidStage, "version %s has no value yet", c.To).

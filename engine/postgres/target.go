@@ -22,6 +22,7 @@ type target struct {
 	admin    *document // after useAdmin
 	primary  string    // after useAdmin: where DDL goes
 	nodes    []string  // after useAdmin: the primary first
+	admins   map[string]*session
 }
 
 // open reads both versions and refuses what the policy doesn't allow, before
@@ -32,7 +33,7 @@ func (e *Engine) open(ctx context.Context, c rotation.Change) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &target{e: e, c: c, set: set}
+	t := &target{e: e, c: c, set: set, admins: map[string]*session{}}
 	if t.from, err = e.version(ctx, c.Secret, c.From); err != nil {
 		return nil, err
 	}
@@ -142,7 +143,8 @@ func (t *target) useAdmin(ctx context.Context) error {
 	return nil
 }
 
-// asAdmin connects to a node, "" for the primary, with the admin's login.
+// asAdmin connects to a node, "" for the primary, with the admin's login. One
+// step uses one session per node; release ends them.
 func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 	if err := t.useAdmin(ctx); err != nil {
 		return nil, err
@@ -150,12 +152,29 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 	if node == "" {
 		node = t.primary
 	}
+	if s, ok := t.admins[node]; ok && !s.IsClosed() && s.PgConn().TxStatus() == 'I' {
+		return s, nil
+	}
 	as := t.admin.login()
 	s, err := t.dial.connect(ctx, node, as, patient(time.Duration(t.set.StatementTimeout)))
 	if err != nil {
 		return nil, fault.Wrap(fault.CredentialRejected, named(err, "logging in on "+node), "using the admin's login %s", as.user)
 	}
+	s.kept = true
+	if old, ok := t.admins[node]; ok {
+		old.kept = false
+		old.close()
+	}
+	t.admins[node] = s
 	return s, nil
+}
+
+// release ends the step's admin sessions.
+func (t *target) release() {
+	for _, s := range t.admins {
+		s.kept = false
+		s.close()
+	}
 }
 
 // terminates reports whether sessions are ended rather than waited for.
