@@ -1,0 +1,85 @@
+// Command function is what the tests of package lambda run: it does what its
+// input's mode says, or at its start what the variable START says.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambda/messages"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+type input struct {
+	Mode string        `json:"mode"`
+	For  time.Duration `json:"for"`
+}
+
+func main() {
+	switch os.Getenv("START") {
+	case "exit":
+		os.Exit(7)
+	case "hang":
+		select {}
+	case "error":
+		body := []byte(`{"errorType":"Keyturn.InvalidInput","errorMessage":"KEYTURN_POLICY isn't set"}`)
+		resp, err := http.Post("http://"+os.Getenv("AWS_LAMBDA_RUNTIME_API")+"/2018-06-01/runtime/init/error", "application/json", bytes.NewReader(body))
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		fmt.Println("reported", err)
+		os.Exit(1)
+	}
+	lambda.Start(handle)
+}
+
+func handle(ctx context.Context, raw json.RawMessage) (any, error) {
+	var in input
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return nil, err
+	}
+	fmt.Println("mode " + in.Mode)
+	switch in.Mode {
+	case "pid":
+		return os.Getpid(), nil
+	case "environ":
+		return os.Environ(), nil
+	case "context":
+		lc, _ := lambdacontext.FromContext(ctx)
+		deadline, ok := ctx.Deadline()
+		return []any{lc.InvokedFunctionArn, lambdacontext.FunctionName, lambdacontext.MemoryLimitInMB, ok && time.Until(deadline) > 0}, nil
+	case "named":
+		return nil, messages.InvokeResponse_Error{Type: "Keyturn.DrainInProgress", Message: "a drain is going on"}
+	case "wrapped":
+		return nil, fmt.Errorf("doing x: %w", errors.New("y"))
+	case "panic":
+		panic("x")
+	case "named panic":
+		panic(messages.InvokeResponse_Error{Type: "Keyturn.Internal", Message: "a defect", ShouldExit: true})
+	case "exit 0":
+		os.Exit(0)
+	case "exit 1":
+		fmt.Print("last words without an end")
+		os.Exit(1)
+	case "sleep":
+		time.Sleep(in.For)
+	case "child":
+		child := exec.Command("sleep", "1000")
+		if err := child.Start(); err != nil {
+			return nil, err
+		}
+		return child.Process.Pid, nil
+	case "big":
+		return strings.Repeat("x", 7<<20), nil
+	}
+	return raw, nil
+}
