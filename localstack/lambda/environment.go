@@ -84,7 +84,7 @@ func (f *function) launch() (*environment, error) {
 	e.mu.Lock() // the runtime may be asking for work already
 	e.started = begun
 	e.mu.Unlock()
-	go e.reap()
+	f.service.work.Go(e.reap)
 	return e, nil
 }
 

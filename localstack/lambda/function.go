@@ -140,12 +140,7 @@ func (f *function) acquire() (e *environment, cold bool, err error) {
 	}
 	f.mu.Unlock()
 	e.lastUsed = f.service.config.Clock.Now()
-	f.service.work.Add(1)
-	go func() {
-		defer f.service.work.Done()
-		e.retireWhenIdle(f.service.ctx)
-		<-e.exited
-	}()
+	f.service.work.Go(func() { e.retireWhenIdle(f.service.ctx) })
 	if f.service.ctx.Err() != nil { // Close hasn't seen this one
 		e.kill()
 	}
