@@ -46,7 +46,7 @@ func pack(files []string) (err error) {
 }
 
 func add(archive *zip.Writer, name string, mode os.FileMode) error {
-	in, err := os.Open(name) //nolint:gosec // the caller names the file
+	in, err := os.Open(name)
 	if err != nil {
 		return err
 	}
