@@ -114,10 +114,11 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	case t.terminates():
 		return rotation.Result{Outcome: rotation.Wait, Missing: left, After: c.Policy.Poll}, nil
 	}
-	if _, err := t.reopen(ctx, lock); err != nil {
+	if lsn, err = t.reopen(ctx, lock); err != nil {
 		return rotation.Result{}, err
 	}
-	return rotation.Result{Outcome: rotation.Reopened, Missing: left, After: c.Policy.Poll}, nil
+	behind, err := t.replayed(ctx, lsn)
+	return rotation.Result{Outcome: rotation.Reopened, Missing: append(left, behind...), After: c.Policy.Poll}, err
 }
 
 // close takes LOGIN away, in the locked transaction. VALID UNTIL is never used

@@ -45,7 +45,7 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 	}
 	defer admin.close()
 	for _, check := range []func(context.Context, querier, *target, shape) error{
-		f.attributes, f.names, f.rights, f.room, f.holders, f.hba, f.renaming,
+		f.attributes, f.names, f.rights, f.parameters, f.room, f.holders, f.hba, f.renaming,
 	} {
 		if err := check(ctx, admin, t, s); err != nil {
 			return s, nil, err
@@ -132,6 +132,27 @@ func (f *findings) rights(ctx context.Context, q querier, t *target, s shape) er
 		}
 		if !may {
 			f.add("the admin may not administer %s: GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", name, ident(name), ident(t.admin.username))
+		}
+	}
+	return nil
+}
+
+// parameters whose value only a superuser may set for a role, unless it was
+// granted: they can't be carried over to a new login.
+func (f *findings) parameters(ctx context.Context, q querier, _ *target, s shape) error {
+	settings, err := readSettings(ctx, q, s.from.oid)
+	if err != nil {
+		return err
+	}
+	for _, one := range settings {
+		var may bool
+		err := q.QueryRow(ctx, `SELECT has_parameter_privilege($1, 'SET') OR EXISTS (
+			SELECT FROM pg_settings WHERE lower(name) = lower($1) AND context IN ('user', 'backend'))`, one.name).Scan(&may)
+		if err != nil {
+			return named(err, "asking for the right to set "+one.name)
+		}
+		if !may {
+			f.add("the admin may not set %s, which login %s has: GRANT SET ON PARAMETER %s TO the admin, or set it for the database", one.name, s.from.name, one.name)
 		}
 	}
 	return nil
