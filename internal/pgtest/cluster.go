@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -56,8 +57,11 @@ type Cluster struct {
 	root     string // bin, lib and share
 	as       *account
 	password string
-	poolers  []*Pooler
 	opts     Options
+
+	pooling sync.Mutex // guards what follows
+	poolers []*Pooler
+	lookup  string // password of auth_query's role, once it is made
 }
 
 // Server is one node.
@@ -271,6 +275,8 @@ func (c *Cluster) configure(s *Server, extra string) error {
 
 // Stop ends every server and removes the cluster's files. It may be called twice.
 func (c *Cluster) Stop() {
+	c.pooling.Lock()
+	defer c.pooling.Unlock()
 	for _, p := range c.poolers {
 		p.stop()
 	}

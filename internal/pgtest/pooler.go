@@ -58,6 +58,8 @@ const lookup = "pgbouncer_lookup"
 
 // StartPgBouncer starts a pooler before the primary; the cluster's Stop ends it.
 func (c *Cluster) StartPgBouncer(ctx context.Context, opts PoolerOptions) (*Pooler, error) {
+	c.pooling.Lock()
+	defer c.pooling.Unlock()
 	binary, err := findPgBouncer()
 	if err != nil {
 		return nil, err
@@ -102,12 +104,12 @@ func (c *Cluster) StartPgBouncer(ctx context.Context, opts PoolerOptions) (*Pool
 }
 
 func (c *Cluster) createLookup(ctx context.Context, databases []string) (string, error) {
-	password := randomHex()
-	err := c.Exec(ctx, "postgres",
-		"DO $$ BEGIN IF to_regrole('"+lookup+"') IS NULL THEN CREATE ROLE "+lookup+" LOGIN; END IF; END $$",
-		"ALTER ROLE "+lookup+" PASSWORD "+Literal(Verifier(password)))
-	if err != nil {
-		return "", err
+	if c.lookup == "" {
+		password := randomHex()
+		if err := c.Exec(ctx, "postgres", "CREATE ROLE "+lookup+" LOGIN PASSWORD "+Literal(Verifier(password))); err != nil {
+			return "", err
+		}
+		c.lookup = password
 	}
 	for _, db := range databases {
 		err := c.Exec(ctx, db,
@@ -122,7 +124,7 @@ func (c *Cluster) createLookup(ctx context.Context, databases []string) (string,
 			return "", err
 		}
 	}
-	return password, nil
+	return c.lookup, nil
 }
 
 func (c *Cluster) writePooler(dir string, p *Pooler, users []Login, opts PoolerOptions) error {

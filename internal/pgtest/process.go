@@ -28,11 +28,11 @@ type process struct {
 // launch starts a server whose output goes to a log file. The kernel ends the
 // server with the thread that started it, so that thread is kept until then.
 func launch(as *account, logFile, dir, name string, args ...string) (*process, error) {
-	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // a path of our own tree
+	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the server's log: %w", err)
 	}
-	cmd := exec.Command(name, args...) //nolint:gosec // our own arguments
+	cmd := exec.Command(name, args...) //nolint:gosec,noctx // our own arguments; stop ends it, not a context
 	cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.SysProcAttr = out, out, dir, as.attributes()
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -88,7 +88,7 @@ func (p *process) await(ctx context.Context, logFile string, ready func(context.
 }
 
 func tail(file string) string {
-	content, err := os.ReadFile(file) //nolint:gosec // a path of our own tree
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
 	}
