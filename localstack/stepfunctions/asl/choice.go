@@ -172,7 +172,7 @@ func (p *parser) operand(o *object, name string, c *comparison) {
 		return
 	}
 	c.value, _ = o.take(name)
-	fits := false
+	var fits bool
 	if c.family == "" {
 		_, fits = c.value.(bool)
 	} else {

@@ -129,7 +129,7 @@ func (m *Machine) start(ctx context.Context, env Environment, from Checkpoint, a
 	defer cancel(nil)
 	r := &run{machine: m, env: env, root: ctx, at: from}
 	r.history = history{last: from.LastEvent, clock: env.Clock, sink: env.Recorder}
-	last := r.announce(again, string(from.Execution))
+	r.announce(again, string(from.Execution))
 	if m.timeout > 0 {
 		go func() {
 			if env.Clock.Sleep(ctx, m.timeout) == nil {
@@ -138,6 +138,7 @@ func (m *Machine) start(ctx context.Context, env Environment, from Checkpoint, a
 		}()
 	}
 	var out any
+	last := int64(0) // the first state's entry refers to event 0, as on the service
 	input, err := decode(from.Input)
 	if err == nil {
 		r.input, err = decode(from.Execution)
@@ -158,7 +159,7 @@ func fillDefaults(env *Environment) {
 		env.TaskClock = env.Clock
 	}
 	if env.Random == nil {
-		env.Random = rand.Float64 //nolint:gosec // spreads retries, guards nothing
+		env.Random = rand.Float64
 	}
 	if env.Context.StartTime.IsZero() {
 		env.Context.StartTime = env.Clock.Now()
@@ -183,17 +184,15 @@ func (RealTime) Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// announce records the event that opens a run. The first state's entry refers
-// to event 0, as on the service.
-func (r *run) announce(again bool, input string) int64 {
+// announce records the event that opens a run.
+func (r *run) announce(again bool, input string) {
 	if again {
 		r.history.must("ExecutionRedriven", "executionRedrivenEventDetails",
 			Details{"redriveCount": r.env.Context.RedriveCount}, 0)
-		return 0
+		return
 	}
 	r.history.must("ExecutionStarted", "executionStartedEventDetails",
 		Details{"input": input, "inputDetails": whole, "roleArn": r.env.Context.RoleARN}, 0)
-	return 0
 }
 
 // finish records the last event and says how it ended.
