@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +22,9 @@ import (
 	"github.com/keyturn/keyturn/localstack/clock"
 	"github.com/keyturn/keyturn/localstack/events"
 	"github.com/keyturn/keyturn/localstack/host"
+	"github.com/keyturn/keyturn/localstack/lambda"
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
+	"github.com/keyturn/keyturn/localstack/stepfunctions"
 	"github.com/keyturn/keyturn/localstack/sts"
 )
 
@@ -38,12 +39,15 @@ type Options struct {
 	Behaviour secretsmanager.Behaviour
 	// Fault is called before and after every Secrets Manager action.
 	Fault func(ctx context.Context, action string, before bool) error
-	// Invoker, if set, runs functions in place of the local Lambda service.
+	// Invoker, if set, runs functions for the other services in place of the
+	// local Lambda service, which then only answers its own API.
 	Invoker host.Invoker
-	// Executions, if set, replaces the local Step Functions service.
-	Executions host.Executions
-	// Lambda answers paths under /2015-03-31/ and the like, if set.
-	Lambda http.Handler
+	// OnState is told of every state that an execution enters and leaves; see
+	// stepfunctions.Config.
+	OnState func(executionARN, state string, entered bool, at time.Time)
+	// Lambda configures the local Lambda service; its clock, logger and
+	// endpoint are filled in.
+	Lambda lambda.Config
 	// Services are further services by X-Amz-Target.
 	Services []awsproto.JSONService
 	// Logger takes what no client is told, such as failed deliveries.
@@ -55,12 +59,12 @@ type AWS struct {
 	Clock          *clock.Clock
 	SecretsManager *secretsmanager.Service
 	Events         *events.Service
+	Lambda         *lambda.Service // Register functions here
+	StepFunctions  *stepfunctions.Service
 	// Endpoint is the URL for AWS_ENDPOINT_URL.
 	Endpoint string
 
-	mu       sync.RWMutex                    // guards services, lambda and closers
 	services map[string]awsproto.JSONService // by prefix of X-Amz-Target
-	lambda   http.Handler
 	sts      http.Handler
 	server   *http.Server
 	closers  []func()
@@ -83,7 +87,7 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 	}
 	a := &AWS{
 		Clock: clock.New(), Endpoint: "http://" + listener.Addr().String(),
-		services: map[string]awsproto.JSONService{}, lambda: o.Lambda, sts: sts.Handler(), served: make(chan error, 1),
+		services: map[string]awsproto.JSONService{}, sts: sts.Handler(), served: make(chan error, 1),
 	}
 	a.build(o)
 	a.server = &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
@@ -94,14 +98,22 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 
 // build makes the services and tells them of each other.
 func (a *AWS) build(o Options) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Executions: o.Executions, Logger: o.Logger})
+	o.Lambda.Clock, o.Lambda.Logger, o.Lambda.EndpointURL = a.Clock, o.Logger, a.Endpoint
+	a.Lambda = lambda.New(o.Lambda)
+	if o.Invoker == nil {
+		o.Invoker = a.Lambda
+	}
+	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Logger: o.Logger})
 	a.SecretsManager = secretsmanager.New(secretsmanager.Config{
 		Clock: a.Clock, Invoker: o.Invoker, Bus: a.Events, Behaviour: o.Behaviour, Fault: o.Fault, Logger: o.Logger,
 	})
-	a.closers = []func(){a.SecretsManager.Close, a.Events.Close}
-	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events}, o.Services...) {
+	a.StepFunctions = stepfunctions.New(stepfunctions.Config{
+		Clock: a.Clock, Invoker: o.Invoker, Services: a, Bus: a.Events, Logger: o.Logger, OnState: o.OnState,
+	})
+	a.Events.SetExecutions(a.StepFunctions)
+	// Whoever invokes goes before Lambda.
+	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.Lambda.Close}
+	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions}, o.Services...) {
 		a.services[s.TargetPrefix()] = s
 	}
 }
@@ -111,10 +123,7 @@ func (a *AWS) Close() error {
 	var err error
 	a.once.Do(func() {
 		// Functions that still run may call back, so the server goes last.
-		a.mu.RLock()
-		closers := slices.Clone(a.closers)
-		a.mu.RUnlock()
-		for _, stop := range closers {
+		for _, stop := range a.closers {
 			stop()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -134,7 +143,7 @@ func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(awsproto.WithCaller(r))
 	target := r.Header.Get("X-Amz-Target")
 	prefix, _, _ := strings.Cut(target, ".")
-	service, lambda := a.service(prefix), a.lambdaHandler()
+	service := a.services[prefix]
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/_keyturn/"):
 		a.serveControl(w, r)
@@ -144,8 +153,8 @@ func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		awsproto.ServeJSON(w, r, service)
-	case strings.HasPrefix(r.URL.Path, "/20") && lambda != nil: // Lambda's paths begin with an API date
-		lambda.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/20"): // Lambda's paths begin with an API date
+		a.Lambda.ServeHTTP(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		a.sts.ServeHTTP(w, r)
 	default:

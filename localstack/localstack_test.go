@@ -19,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/keyturn/keyturn/localstack"
@@ -42,7 +44,7 @@ type functions struct {
 
 func (f *functions) Invoke(ctx context.Context, name string, payload []byte) (host.Invocation, error) {
 	var e struct {
-		Step, SecretId, ClientRequestToken, RotationToken string
+		Step, SecretID, ClientRequestToken, RotationToken string
 		Detail                                            struct{ EventName string }
 	}
 	if err := json.Unmarshal(payload, &e); err != nil {
@@ -58,14 +60,14 @@ func (f *functions) Invoke(ctx context.Context, name string, payload []byte) (ho
 		return host.Invocation{}, awsproto.Errorf("ResourceNotFoundException", "no function %s", name)
 	case e.Step == "createSecret":
 		_, err = f.client.PutSecretValue(ctx, &sm.PutSecretValueInput{
-			SecretId: &e.SecretId, ClientRequestToken: &e.ClientRequestToken, RotationToken: &e.RotationToken,
+			SecretId: &e.SecretID, ClientRequestToken: &e.ClientRequestToken, RotationToken: &e.RotationToken,
 			SecretString: aws.String("new"), VersionStages: []string{"AWSPENDING"},
 		})
 	case e.Step == "finishSecret":
-		err = f.finish(ctx, e.SecretId, e.ClientRequestToken)
+		err = f.finish(ctx, e.SecretID, e.ClientRequestToken)
 	}
 	if err != nil {
-		return host.Invocation{FunctionError: "Unhandled", Payload: []byte(`{"errorType":"Failed"}`)}, nil
+		return host.Invocation{FunctionError: "Unhandled", Payload: []byte(`{"errorType":"Failed"}`)}, nil //nolint:nilerr // the answer carries it
 	}
 	return host.Invocation{Payload: []byte("null")}, nil
 }
@@ -223,6 +225,59 @@ func TestC8_RotationEventsReachATarget(t *testing.T) {
 	if got := watched(); !slices.Equal(got, []string{"PutSecretValue", "RotationSucceeded"}) {
 		t.Errorf("events %v; reads don't reach a rule that is only ENABLED", got)
 	}
+}
+
+// TestARotationStartsAStateMachine goes through every service: Secrets Manager,
+// its rotation function, EventBridge, Step Functions and an aws-sdk integration.
+func TestARotationStartsAStateMachine(t *testing.T) {
+	t.Parallel()
+	a, f := start(t)
+	ctx := t.Context()
+	machines := sfn.New(sfn.Options{Region: "us-east-1", BaseEndpoint: &a.Endpoint, Credentials: identity()})
+	role := aws.String("arn:aws:iam::000000000000:role/r")
+	machine, err := machines.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
+		Name: aws.String("after"), RoleArn: role, Definition: aws.String(`{"StartAt":"Describe","States":{"Describe":{
+			"Type":"Task","Resource":"arn:aws:states:::aws-sdk:secretsmanager:describeSecret",
+			"Parameters":{"SecretId.$":"$.detail.additionalEventData.SecretId"},
+			"ResultSelector":{"name.$":"$.Name"},"End":true}}}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eb := eventbridge.New(eventbridge.Options{Region: "us-east-1", BaseEndpoint: &a.Endpoint, Credentials: identity()})
+	if _, err := eb.PutRule(ctx, &eventbridge.PutRuleInput{
+		Name: aws.String("done"), EventPattern: aws.String(`{"source":["aws.secretsmanager"],"detail":{"eventName":["RotationSucceeded"]}}`),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := eb.PutTargets(ctx, &eventbridge.PutTargetsInput{
+		Rule: aws.String("done"), Targets: []ebtypes.Target{{Id: aws.String("1"), Arn: machine.StateMachineArn, RoleArn: role}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.client.CreateSecret(ctx, &sm.CreateSecretInput{Name: aws.String("app/db"), SecretString: aws.String("old")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.client.RotateSecret(ctx, &sm.RotateSecretInput{SecretId: aws.String("app/db"), RotationLambdaARN: aws.String(rotateARN)}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the execution", func() bool {
+		list, err := machines.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: machine.StateMachineArn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Executions) == 0 {
+			return false
+		}
+		d, err := machines.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: list.Executions[0].ExecutionArn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Status == sfntypes.ExecutionStatusFailed {
+			t.Fatalf("%s: %s", aws.ToString(d.Error), aws.ToString(d.Cause))
+		}
+		return d.Status == sfntypes.ExecutionStatusSucceeded && aws.ToString(d.Output) == `{"name":"app/db"}`
+	})
 }
 
 func TestSTS(t *testing.T) {
