@@ -10,21 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/keyturn/keyturn/audit"
-	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
-	"github.com/keyturn/keyturn/party/webhook"
-	"github.com/keyturn/keyturn/policy"
 	"github.com/keyturn/keyturn/rotation"
-	"github.com/keyturn/keyturn/stepfunctions/awsruns"
-	"github.com/keyturn/keyturn/store/awssm"
 )
 
 // The environment of a function.
@@ -77,5 +68,5 @@ func Rotator(ctx context.Context, function string, log *slog.Logger) (*rotation.
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "loading the AWS configuration")
 	}
-	return Assemble(cfg, settings, audit.Journal{Actor: function, ActorType: audit.Controller, Lines: os.Stdout}, log)
+	return Assemble(cfg, settings, Actor{Name: function, Type: audit.Controller, Lines: os.Stdout}, log)
 }

@@ -130,8 +130,9 @@ var (
 )
 
 // adopt restarts the instance with a version, or joins the restart that does
-// so already. An instance that runs with it needs none.
-func (e *environ) adopt(secret, version string) (*restart, error) {
+// so already. An instance that runs with it needs none. The end of ctx doesn't end
+// the restart.
+func (e *environ) adopt(ctx context.Context, secret, version string) (*restart, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if secret != e.live.env.secret && secret != e.run.cfg.SecretID {
@@ -151,7 +152,7 @@ func (e *environ) adopt(secret, version string) (*restart, error) {
 	e.restart = next
 	e.restarts.Go(func() {
 		defer close(next.finished)
-		if next.err = e.follow(version); next.err != nil {
+		if next.err = e.follow(context.WithoutCancel(ctx), version); next.err != nil {
 			e.logger.Warn("not restarted", "version", version, "error", next.err)
 		}
 	})
@@ -163,8 +164,8 @@ const restartLimit = 30 * time.Second
 
 // follow starts the new process, sends it the requests, and then ends the old
 // one when it has answered its last.
-func (e *environ) follow(version string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), restartLimit)
+func (e *environ) follow(ctx context.Context, version string) error {
+	ctx, cancel := context.WithTimeout(ctx, restartLimit)
 	defer cancel()
 	e.mu.Lock()
 	old := e.live

@@ -24,7 +24,7 @@ const (
 func bucketOf(d time.Duration) int {
 	us := uint64(max(0, min(d, histogramLimit)).Microseconds()) //nolint:gosec // it isn't negative
 	if us < exactBelow {
-		return int(us) //nolint:gosec // below 128
+		return int(us)
 	}
 	shift := bits.Len64(us) - 7
 	return exactBelow + (shift-1)*perDoubling + int(us>>shift) - perDoubling //nolint:gosec // below 128

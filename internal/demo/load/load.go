@@ -147,11 +147,11 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 	r := &Run{cfg: cfg, base: base}
 	r.consumers = r.plan()
 	if err := r.open(ctx); err != nil {
-		r.close()
+		r.close(ctx)
 		return nil, err
 	}
 	r.recorder = newRecorder(cfg.Deadline, r.counters)
-	running, cancel := context.WithCancel(context.Background())
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancel = cancel
 	r.loops.Go(func() { r.schedule(running) })
 	r.loops.Go(func() { r.tick(running) })
@@ -181,7 +181,7 @@ func (c Config) connConfig() (*pgx.ConnConfig, error) {
 
 // open starts the consumers, a few at a time.
 func (r *Run) open(ctx context.Context) error {
-	if err := r.listen(); err != nil {
+	if err := r.listen(ctx); err != nil {
 		return err
 	}
 	starting, ctx := errgroup.WithContext(ctx)
@@ -199,12 +199,13 @@ func (r *Run) open(ctx context.Context) error {
 	return starting.Wait()
 }
 
-func (r *Run) listen() error {
+func (r *Run) listen(ctx context.Context) error {
 	for _, c := range r.consumers {
 		if c.habit != Environ {
 			continue
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		var config net.ListenConfig
+		l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("listening for restarts: %w", err)
 		}
@@ -224,14 +225,14 @@ func (r *Run) Stop() Totals {
 		r.requests.Wait()
 		r.recorder.end(time.Now())
 		r.final = r.recorder.totals()
-		r.close()
+		r.close(context.Background())
 	})
 	return r.final
 }
 
-func (r *Run) close() {
+func (r *Run) close(ctx context.Context) {
 	if r.restarts != nil {
-		r.restarts.close()
+		r.restarts.close(ctx)
 	}
 	var closing sync.WaitGroup
 	for _, c := range r.consumers {

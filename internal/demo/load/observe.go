@@ -29,7 +29,7 @@ func (o *observer) logins(ctx context.Context) map[string]int {
 	counts, err := o.look(ctx)
 	if err != nil {
 		o.logger.Warn("connections not counted", "error", err)
-		o.close()
+		o.close(ctx)
 		return nil
 	}
 	return counts
@@ -59,11 +59,12 @@ func (o *observer) look(ctx context.Context) (map[string]int, error) {
 	return counts, err
 }
 
-func (o *observer) close() {
+// close ends the connection, also when ctx is over.
+func (o *observer) close(ctx context.Context) {
 	if o.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), observeLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), observeLimit)
 	defer cancel()
 	_ = o.conn.Close(ctx) // it only looked
 	o.conn = nil

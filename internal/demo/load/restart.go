@@ -41,8 +41,9 @@ func newRestarts(l net.Listener) *restarts {
 	return rs
 }
 
-func (rs *restarts) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*adoptWait)
+// close ends the endpoint, also when ctx is over.
+func (rs *restarts) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*adoptWait)
 	defer cancel()
 	if rs.server.Shutdown(ctx) != nil {
 		_ = rs.server.Close() // whoever still waits has had its time
@@ -85,7 +86,7 @@ func (rs *restarts) post(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `send {"secret": "<ARN>", "version": "<version id>"}`, http.StatusBadRequest)
 		return
 	}
-	job, err := e.adopt(order.Secret, order.Version)
+	job, err := e.adopt(r.Context(), order.Secret, order.Version)
 	if errors.Is(err, errOtherSecret) {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return

@@ -47,7 +47,7 @@ func (r *Run) schedule(ctx context.Context) {
 		for now := time.Now(); !next[0].due.After(now); {
 			v := next[0]
 			for range v.who.arrivals() {
-				r.launch(v.who, v.due)
+				r.launch(ctx, v.who, v.due)
 			}
 			next[0].due = v.due.Add(v.who.pause())
 			heap.Fix(&next, 0)
@@ -75,12 +75,13 @@ func (c *consumer) pause() time.Duration {
 	return c.every
 }
 
-// launch runs one request: one attempt, whose time began when it was due.
-func (r *Run) launch(c *consumer, due time.Time) {
+// launch runs one request: one attempt, whose time began when it was due. The
+// end of the schedule doesn't end it.
+func (r *Run) launch(ctx context.Context, c *consumer, due time.Time) {
 	interval := r.recorder.current()
 	r.requests.Go(func() {
 		deadline := due.Add(c.lasts + r.cfg.Deadline)
-		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 		defer cancel()
 		login, err := c.work.do(ctx)
 		now := time.Now()
@@ -97,7 +98,7 @@ func (r *Run) launch(c *consumer, due time.Time) {
 // moment.
 func (r *Run) tick(ctx context.Context) {
 	observer := observer{cfg: r.cfg.Observer, parties: r.partyNames(), logger: r.cfg.Logger}
-	defer observer.close()
+	defer observer.close(ctx)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {

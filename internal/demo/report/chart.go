@@ -311,14 +311,14 @@ func tails(with, without Latency, deadline time.Duration) (c chart, across []tic
 }
 
 func tail(l Latency, scale, share axis) string {
-	total, slower := int64(0), int64(0)
+	var total int64
 	for _, b := range l.Bars {
 		total += b.Requests
 	}
 	if total == 0 {
 		return ""
 	}
-	slower = total
+	slower := total
 	points := []point{{0, 1}}
 	for _, b := range l.Bars {
 		slower -= b.Requests

@@ -58,10 +58,10 @@ type styles struct{ title, soft, good, bad, head, tail, back, now lipgloss.Style
 // NewLive returns a view on w, which usually is os.Stderr.
 func NewLive(w io.Writer) *Live {
 	l := &Live{w: w, size: func() int { return 80 }}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a descriptor is a small number
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		l.tty = true
 		l.size = func() int {
-			width, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // as above
+			width, _, err := term.GetSize(int(f.Fd()))
 			if err != nil || width <= 0 {
 				return 80
 			}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// target are the flags of every command that works on a deployment.
+type target struct{ settings deployment.Settings }
+
+func (t *target) flags(cmd *cobra.Command) *cobra.Command {
+	f := cmd.Flags()
+	f.StringVar(&t.settings.Policy, "policy", os.Getenv(deployment.EnvPolicy), "the compiled policy document ($"+deployment.EnvPolicy+")")
+	f.StringVar(&t.settings.StateMachine, "state-machine", os.Getenv(deployment.EnvStateMachine), "ARN of the rotation state machine ($"+deployment.EnvStateMachine+")")
+	f.StringVar(&t.settings.AuditDir, "audit-dir", os.Getenv(deployment.EnvAuditDir), "folder of the audit trail ($"+deployment.EnvAuditDir+")")
+	return cmd
+}
+
+func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
+	for flag, value := range map[string]string{"policy": t.settings.Policy, "state-machine": t.settings.StateMachine, "audit-dir": t.settings.AuditDir} {
+		if value == "" {
+			return nil, fault.New(fault.InvalidInput, "--%s is missing", flag).WithHint("give the flag, or set its environment variable (keyturn %s --help)", cmd.Name())
+		}
+	}
+	cfg, err := config.LoadDefaultConfig(cmd.Context())
+	if err != nil {
+		return nil, fault.Wrap(fault.InvalidInput, err, "loading the AWS configuration")
+	}
+	actor := deployment.Actor{Name: "operator", Type: audit.Human, Lines: io.Discard}
+	if u, err := user.Current(); err == nil {
+		actor.Name = u.Username
+	}
+	return deployment.Assemble(cfg, t.settings, actor, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+}
+
+func rotateCommand() *cobra.Command {
+	var t target
+	return t.flags(&cobra.Command{
+		Use: "rotate SECRET-ARN", Short: "start a rotation by the state machine", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := t.rotator(cmd)
+			if err != nil {
+				return err
+			}
+			run, err := r.StartHead(cmd.Context(), args[0], uuid.NewString())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), run.Name, run.Status)
+			return nil
+		},
+	})
+}
+
+func rollbackCommand() *cobra.Command {
+	var t target
+	return t.flags(&cobra.Command{
+		Use: "rollback SECRET-ARN", Short: "turn the rotation that is going on back to the old credential", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := t.rotator(cmd)
+			if err != nil {
+				return err
+			}
+			e, err := r.RequestRollback(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			printEnsured(cmd.OutOrStdout(), e)
+			return nil
+		},
+	})
+}
+
+func resumeCommand() *cobra.Command {
+	var t target
+	return t.flags(&cobra.Command{
+		Use: "resume SECRET-ARN", Short: "start the run that the labels ask for, also after RotationStuck", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := t.rotator(cmd)
+			if err != nil {
+				return err
+			}
+			e, err := r.EnsureRun(cmd.Context(), args[0], rotation.EnsureOptions{Resume: true, Retry: true})
+			if err != nil {
+				return err
+			}
+			printEnsured(cmd.OutOrStdout(), e)
+			return nil
+		},
+	})
+}
+
+func printEnsured(w io.Writer, e rotation.Ensured) {
+	switch {
+	case e.Started:
+		fmt.Fprintf(w, "%s started, %s\n", e.Run.Name, e.Situation.Direction)
+	case e.After > 0:
+		fmt.Fprintf(w, "%s is %s; its functions may still act: ask again in %s\n", e.Run.Name, e.Run.Status, e.After)
+	case e.Run.Name != "":
+		fmt.Fprintf(w, "%s is %s %s\n", e.Run.Name, e.Run.Status, e.Run.Cause)
+	default:
+		fmt.Fprintf(w, "nothing to do: %s\n", e.Situation.Need)
+	}
+}
+
+func statusCommand() *cobra.Command {
+	var t target
+	return t.flags(&cobra.Command{
+		Use: "status SECRET-ARN", Short: "show the labels, what they ask for and what was seen last", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := t.rotator(cmd)
+			if err != nil {
+				return err
+			}
+			desc, err := r.Store.Describe(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			policy, err := r.Policies.Policy(desc.ARN)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			for _, id := range slices.Sorted(maps.Keys(desc.Versions)) {
+				fmt.Fprintf(w, "%s\t%s\n", id, joinLabels(desc.Versions[id]))
+			}
+			situation := rotation.Read(desc.Versions, policy.Driver)
+			fmt.Fprintf(w, "needs\t%s %s\n", situation.Need, situation.Direction)
+			records, err := audit.Records(cmd.Context(), audit.Dir{Root: t.settings.AuditDir}, desc.ARN)
+			if err != nil {
+				return err
+			}
+			for _, rec := range records[max(0, len(records)-5):] {
+				fmt.Fprintf(w, "%s\t%s %s %s %s\n", rec.Time.Format("2006-01-02 15:04:05"), rec.Step, rec.Phase, rec.Outcome, strings.Join(rec.Missing, "; "))
+			}
+			return w.Flush()
+		},
+	})
+}
+
+func joinLabels(labels []rotation.Label) string {
+	var text []string
+	for _, l := range labels {
+		text = append(text, string(l))
+	}
+	slices.Sort(text)
+	return strings.Join(text, " ")
+}

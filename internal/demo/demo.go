@@ -1,0 +1,159 @@
+// Package demo answers: does a rotation under load cost the application even
+// one request, and is the old login dead afterwards?
+//
+// It plays an operator and an application on one machine: a real PostgreSQL
+// with a replica, the local AWS, the real function binaries and the real state
+// machine, and consumers under an open-loop load. What it reports is measured,
+// and cross-checked with the server's own log.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/keyturn/keyturn/fault"
+)
+
+// Options is what the flags of keyturn demo say.
+type Options struct {
+	Consumers  int
+	Rate       float64
+	Rotations  int
+	Version    string // PostgreSQL's major version; empty: the newest installed
+	KillRandom bool   // functions and executions are killed at random moments
+	Rollback   bool   // trouble after promotion: back to the old login
+	Naive      bool   // the negative control: ALTER PASSWORD in place
+	Keep       bool   // leave the folder with logs, audit trail and policy
+	Functions  string // folder of built functions; empty: build them
+	Report     string // path of the HTML report; empty: none
+	Baseline   time.Duration
+	Progress   io.Writer // takes the live view; never nil
+}
+
+func (o Options) validate() error {
+	var wrong []error
+	if o.Consumers < 5 || o.Consumers > 200 {
+		wrong = append(wrong, fmt.Errorf("--consumers is %d; give 5 to 200, so that every habit has a consumer", o.Consumers))
+	}
+	if o.Rate < 1 || o.Rate > 20_000 {
+		wrong = append(wrong, fmt.Errorf("--rate is %g; give 1 to 20000 requests a second", o.Rate))
+	}
+	if o.Rotations < 1 || o.Rotations > 1000 {
+		wrong = append(wrong, fmt.Errorf("--rotations is %d; give 1 to 1000", o.Rotations))
+	}
+	if o.Naive && (o.Rollback || o.KillRandom) {
+		wrong = append(wrong, errors.New("--naive is the run without Keyturn; it can't go with --rollback or --kill-random"))
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return fault.Wrap(fault.InvalidInput, err, "reading the flags")
+	}
+	return nil
+}
+
+// The intervals of the load.
+const (
+	intervalWarmup   = "warmup"
+	intervalBaseline = "baseline"
+	intervalRotation = "rotation"
+	intervalReverse  = "reverse"
+	intervalAfter    = "after"
+)
+
+// Run plays the whole demo. The outcome is complete even when a rotation went
+// wrong; an error means that the demo itself couldn't be played.
+func Run(ctx context.Context, o Options) (Outcome, error) {
+	if err := o.validate(); err != nil {
+		return Outcome{}, err
+	}
+	dir, err := os.MkdirTemp("", "keyturn-demo-")
+	if err != nil {
+		return Outcome{}, fault.Wrap(fault.Internal, err, "making the demo's folder")
+	}
+	if o.Keep {
+		fmt.Fprintf(o.Progress, "keeping logs, policy and audit trail in %s\n", dir)
+	} else {
+		defer func() { _ = os.RemoveAll(dir) }()
+	}
+	s := &stage{options: o, dir: dir, started: time.Now()}
+	defer s.close()
+	if err := s.build(ctx); err != nil {
+		return Outcome{}, err
+	}
+	if err := s.open(ctx); err != nil {
+		return Outcome{}, err
+	}
+	live := s.watch(ctx)
+	defer live.stop()
+	if err := s.measureBaseline(ctx); err != nil {
+		return Outcome{}, err
+	}
+	if o.KillRandom {
+		killing, stop := context.WithCancel(ctx)
+		defer stop()
+		go s.stopExecutions(killing)
+	}
+	if err := s.rotations(ctx); err != nil {
+		return Outcome{}, err
+	}
+	s.load.Mark(intervalAfter)
+	if err := pause(ctx, time.Second); err != nil {
+		return Outcome{}, err
+	}
+	live.stop()
+	outcome, err := s.prove(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if o.Report != "" {
+		if err := s.report(outcome); err != nil {
+			return Outcome{}, err
+		}
+	}
+	return outcome, nil
+}
+
+// rotations runs what the options ask for.
+func (s *stage) rotations(ctx context.Context) error {
+	s.load.Mark(intervalRotation)
+	for i := range s.options.Rotations {
+		var err error
+		switch {
+		case s.options.Naive:
+			err = s.rotateInPlace(ctx)
+		default:
+			err = s.rotate(ctx, i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureBaseline lets the same load run without any rotation.
+func (s *stage) measureBaseline(ctx context.Context) error {
+	s.load.Mark(intervalWarmup)
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	s.load.Mark(intervalBaseline)
+	return pause(ctx, s.options.Baseline)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (s *stage) path(elements ...string) string {
+	return filepath.Join(append([]string{s.dir}, elements...)...)
+}

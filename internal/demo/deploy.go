@@ -1,0 +1,163 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/template"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	ebtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/localstack/awsproto"
+	"github.com/keyturn/keyturn/localstack/lambda"
+	"github.com/keyturn/keyturn/policy/compile"
+	"github.com/keyturn/keyturn/stepfunctions"
+)
+
+// functionLimit bounds every function, and so how long a stopped run may still act.
+const functionLimit = 5 * time.Second
+
+// keyturnYAML is the operator's file, with times that fit a demo: what takes
+// hours in production takes seconds here, by the same rules.
+var keyturnYAML = template.Must(template.New("keyturn.yaml").Funcs(template.FuncMap{"seconds": wholeSeconds}).Parse(`version: 1
+function_limit: {{.Limit}}
+secrets:
+  - secret: {{.Secret}}
+    kind: postgres
+    driver: secretsmanager
+    drain: {window: 4s, poll: 1s, quiet_polls: 3, max_overlap: 10m, on_timeout: hold}
+    hold: 2s
+    head_limit: 2m
+    consumers:
+{{- range .Parties}}
+      - name: {{.Name}}
+        cadence: {{seconds .Cadence}}
+        cache: {{seconds .CacheAge}}
+{{- if .Follow}}
+        wave: {{.Wave}}
+        follow:
+{{- range .Follow}}
+          - {{.}}
+{{- end}}
+{{- end}}
+{{- end}}
+    postgres:
+      mode: fresh
+      hosts: ["{{.Primary}}"]
+      replicas: ["{{.Replica}}"]
+      admin: {{.Admin}}
+      root_ca_file: {{.CA}}
+`))
+
+// wholeSeconds rounds up: keyturn.yaml knows no fractions.
+func wholeSeconds(d time.Duration) string {
+	return strconv.Itoa(int((d+time.Second-1)/time.Second)) + "s"
+}
+
+// compilePolicy writes keyturn.yaml and compiles it, as a deployment does.
+func (s *stage) compilePolicy() (string, error) {
+	var text bytes.Buffer
+	if err := keyturnYAML.Execute(&text, map[string]any{
+		"Limit": functionLimit, "Secret": s.appARN, "Parties": s.load.Parties(), "Admin": s.adminARN,
+		"Primary": s.cluster.Primary.Address(), "Replica": s.cluster.Replica.Address(), "CA": s.cluster.CAFile,
+	}); err != nil {
+		return "", fault.Wrap(fault.Internal, err, "writing keyturn.yaml")
+	}
+	source := s.path("keyturn.yaml")
+	if err := os.WriteFile(source, text.Bytes(), 0o600); err != nil {
+		return "", fault.Wrap(fault.Internal, err, "writing keyturn.yaml")
+	}
+	doc, err := compile.File(source, deployment.Kinds())
+	if err != nil {
+		return "", err
+	}
+	path := s.path("policy.json")
+	return path, os.WriteFile(path, doc.JSON(), 0o600)
+}
+
+// deploy registers the functions, the state machine and the rules, and switches
+// rotation on without rotating.
+func (s *stage) deploy(ctx context.Context) error {
+	if s.options.Naive {
+		return nil
+	}
+	policyPath, err := s.compilePolicy()
+	if err != nil {
+		return err
+	}
+	s.machine = "arn:aws:states:" + awsproto.Region + ":" + awsproto.Account + ":stateMachine:keyturn-rotation"
+	names := map[string]string{}
+	for _, name := range functionNames {
+		names[name] = functionARN(name)
+		err := s.aws.Lambda.Register(lambda.Function{
+			Name: "keyturn-" + name, Binary: filepath.Join(s.functions, name), Timeout: functionLimit, MemoryMB: 128,
+			Env: []string{
+				deployment.EnvPolicy + "=" + policyPath,
+				deployment.EnvStateMachine + "=" + s.machine,
+				deployment.EnvAuditDir + "=" + s.path("audit"),
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	definition, err := stepfunctions.Definition(stepfunctions.Rotation, names)
+	if err != nil {
+		return err
+	}
+	if _, err := s.sfn.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
+		Name: aws.String("keyturn-rotation"), Definition: &definition,
+		RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/keyturn-rotation"),
+	}); err != nil {
+		return err
+	}
+	if err := s.switchRotationOn(ctx); err != nil {
+		return err
+	}
+	s.rotator, err = deployment.Assemble(s.config, deployment.Settings{
+		Policy: policyPath, StateMachine: s.machine, AuditDir: s.path("audit"),
+	}, deployment.Actor{Name: "operator", Type: audit.Human, Lines: s.logs}, slog.New(slog.NewJSONHandler(s.logs, nil)))
+	return err
+}
+
+func functionARN(name string) string {
+	return "arn:aws:lambda:" + awsproto.Region + ":" + awsproto.Account + ":function:keyturn-" + name
+}
+
+// switchRotationOn configures the rotation function; RotateImmediately=false
+// only tests. The event rule is what makes a lost start of the tail harmless.
+func (s *stage) switchRotationOn(ctx context.Context) error {
+	_, err := s.secrets.RotateSecret(ctx, &secretsmanager.RotateSecretInput{
+		SecretId: &s.appARN, RotationLambdaARN: aws.String(functionARN("rotateSecret")),
+		RotateImmediately: aws.Bool(false),
+		RotationRules:     &smtypes.RotationRulesType{AutomaticallyAfterDays: aws.Int64(30)},
+	})
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "configuring the rotation")
+	}
+	bus := eventbridge.NewFromConfig(s.config)
+	if _, err := bus.PutRule(ctx, &eventbridge.PutRuleInput{
+		Name: aws.String("keyturn-rotation-succeeded"),
+		EventPattern: aws.String(`{"source":["aws.secretsmanager"],"detail-type":["AWS Service Event via CloudTrail"],` +
+			`"detail":{"eventName":["RotationSucceeded","RotationFailed","RotationAbandoned"]}}`),
+	}); err != nil {
+		return fault.Wrap(fault.Internal, err, "putting the rule")
+	}
+	_, err = bus.PutTargets(ctx, &eventbridge.PutTargetsInput{
+		Rule:    aws.String("keyturn-rotation-succeeded"),
+		Targets: []ebtypes.Target{{Id: aws.String("watchdog"), Arn: aws.String(functionARN("watchdog"))}},
+	})
+	return err
+}

@@ -1,0 +1,85 @@
+package deployment
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/engine/postgres"
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/party/webhook"
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/policy/compile"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/stepfunctions/awsruns"
+	"github.com/keyturn/keyturn/store/awssm"
+)
+
+// Actor is who acts, as the audit trail names it.
+type Actor struct {
+	Name  string
+	Type  audit.ActorType
+	Lines io.Writer // takes the audit records as JSON lines
+}
+
+// Assemble puts the parts together.
+func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotation.Rotator, error) {
+	policies, err := policy.Load(s.Policy)
+	if err != nil {
+		return nil, err
+	}
+	ledger := audit.Dir{Root: s.AuditDir}
+	store := &awssm.Store{API: secretsmanager.NewFromConfig(cfg), Region: cfg.Region}
+	engines := engines{postgres.Kind: postgres.New(postgres.Config{
+		Values: store, Presenters: webhook.New(webhook.Config{}), Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Logger: log,
+	})}
+	return &rotation.Rotator{
+		Store: store, Engines: engines, Policies: policies,
+		Journal: &audit.Journal{Ledger: ledger, Lines: actor.Lines, Actor: actor.Name, ActorType: actor.Type, Log: log},
+		Runs:    &awsruns.Runs{API: sfn.NewFromConfig(cfg), StateMachine: s.StateMachine},
+		Now:     time.Now, Log: log,
+	}, nil
+}
+
+type engines map[string]rotation.Engine
+
+func (e engines) Engine(kind string) (rotation.Engine, error) {
+	if engine, ok := e[kind]; ok {
+		return engine, nil
+	}
+	return nil, fault.New(fault.Internal, "this function has no engine for %q", kind).
+		WithHint("the policy document is newer than the function: deploy both from one release")
+}
+
+// Kinds are the kinds that keyturn.yaml may name, with their defaults and what
+// validates their settings.
+func Kinds() map[string]compile.Kind {
+	return map[string]compile.Kind{
+		postgres.Kind: {
+			Defaults: postgres.New(postgres.Config{}).Defaults(),
+			Validate: func(settings json.RawMessage) error { _, err := postgres.ParseSettings(settings); return err },
+		},
+	}
+}
+
+// evidence turns what parties wrote into what engines judge.
+type evidence struct{ dir audit.EvidenceDir }
+
+func (e evidence) Seen(ctx context.Context, secret, version string) ([]rotation.Evidence, error) {
+	sightings, err := e.dir.Seen(ctx, secret, version)
+	if err != nil {
+		return nil, err
+	}
+	seen := make([]rotation.Evidence, 0, len(sightings))
+	for _, s := range sightings {
+		seen = append(seen, rotation.Evidence{Party: s.Party, Digest: s.Digest, By: s.By, Proof: rotation.Proof(s.Proof), At: s.At})
+	}
+	return seen, nil
+}
