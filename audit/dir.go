@@ -64,7 +64,7 @@ func (d Dir) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("getting %s: %w", key, err)
 	}
-	body, err := os.ReadFile(path) //nolint:gosec // path checks the key
+	body, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("getting %s: %w", key, ErrNotFound)
 	}
@@ -157,7 +157,7 @@ func makeFolder(path string) error {
 }
 
 func syncFolder(path string) error {
-	f, err := os.Open(path) //nolint:gosec // a folder that we made
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

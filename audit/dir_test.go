@@ -55,7 +55,7 @@ func TestManyProcesses(t *testing.T) {
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
-			cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test itself
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
 			cmd.Env = append(os.Environ(), envFolder+"="+folder, envWriter+"="+strconv.Itoa(w))
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("writer %d: %v\n%s", w, err, out)

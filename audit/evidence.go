@@ -135,7 +135,7 @@ func (d EvidenceDir) Seen(ctx context.Context, secret, version string) ([]Sighti
 }
 
 func readSightings(path, party string, latest map[Sighting]Sighting) error {
-	f, err := os.Open(path) //nolint:gosec // a name that ReadDir gave
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

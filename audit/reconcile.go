@@ -36,12 +36,22 @@ func (j *Journal) Reconcile(ctx context.Context, lines io.Reader) (int, error) {
 	}
 }
 
-func (j *Journal) reconcileLine(ctx context.Context, line []byte, known map[string]map[string]bool) (int, error) {
+// readUnchained returns the record of a line that the ledger didn't take.
+func readUnchained(line []byte) (Record, bool) {
+	if !bytes.Contains(line, []byte(`"unchained"`)) {
+		return Record{}, false
+	}
 	var u unchained
-	if !bytes.Contains(line, []byte(`"unchained"`)) || json.Unmarshal(line, &u) != nil || !u.Unchained {
+	err := json.Unmarshal(line, &u)
+	return u.Record, err == nil && u.Unchained
+}
+
+func (j *Journal) reconcileLine(ctx context.Context, line []byte, known map[string]map[string]bool) (int, error) {
+	noted, ok := readUnchained(line)
+	if !ok {
 		return 0, nil
 	}
-	r, err := j.complete(u.Record)
+	r, err := j.complete(noted)
 	if err != nil {
 		return 0, nil //nolint:nilerr // what no chain could take was told when it was noted
 	}
