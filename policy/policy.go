@@ -69,7 +69,7 @@ func New(functionLimit Duration, entries []Entry) (Document, error) {
 
 // Load reads and parses a compiled document.
 func Load(path string) (Document, error) {
-	raw, err := os.ReadFile(path) //nolint:gosec // the deployment names the file
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		f := fault.New(fault.InvalidInput, "reading the policy document").
 			WithHint("the deployment puts the compiled policy beside the function; compile keyturn.yaml and deploy again")

@@ -79,7 +79,7 @@ var base = rotation.Policy{
 // File compiles a keyturn.yaml. Its errors are fault.InvalidInput around joined
 // *Error values.
 func File(path string, kinds map[string]Kind) (policy.Document, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return policy.Document{}, fault.Wrap(fault.InvalidInput, err, "reading the policy")
 	}

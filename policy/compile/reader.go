@@ -64,7 +64,7 @@ func (r *reader) fail(path, problem, mend string) {
 	for around := path; !known; {
 		i := strings.LastIndexAny(around, ".[")
 		if i < 0 {
-			at, known = r.places[""], true
+			at = r.places[""]
 			break
 		}
 		around = around[:i]
@@ -257,7 +257,7 @@ func whole(n *ast.IntegerNode) (int64, bool) {
 		return v, v <= most && v >= -most
 	case uint64:
 		if v <= most {
-			return int64(v), true //nolint:gosec // bounded above
+			return int64(v), true
 		}
 	}
 	return 0, false

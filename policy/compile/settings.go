@@ -55,7 +55,7 @@ func split(err error) []error {
 		return nil
 	}
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		joined, ok := inner.(interface{ Unwrap() []error }) //nolint:errorlint // the loop unwraps
+		joined, ok := inner.(interface{ Unwrap() []error })
 		if !ok {
 			continue
 		}
