@@ -238,7 +238,8 @@ func (c *Credentials) renew(ctx context.Context, refused *pgconn.Config) bool {
 
 // refresh reads the secret, once for all who ask at the same time.
 func (c *Credentials) refresh(ctx context.Context) (*document, error) {
-	read := c.flight.DoChan("", func() (any, error) { return c.fetch() })
+	// The read isn't any one caller's: it ends with Close, not with a ctx.
+	read := c.flight.DoChan("", func() (any, error) { return c.fetch() }) //nolint:contextcheck // one read serves all who wait
 	select {
 	case got := <-read:
 		if got.Err != nil {
@@ -297,7 +298,7 @@ func (c *Credentials) store(doc *document, arn string) *document {
 	defer c.mu.Unlock()
 	now := c.cfg.Now()
 	c.next, c.lastErr = now.Add(c.cfg.MinRefresh), nil
-	c.expires = now.Add(c.cfg.TTL - time.Duration(rand.Int64N(int64(c.cfg.Jitter)+1)))
+	c.expires = now.Add(c.cfg.TTL - time.Duration(rand.Int64N(int64(c.cfg.Jitter)+1))) //nolint:gosec // spreads load, guards nothing
 	if arn != "" {
 		c.arn = arn
 	}

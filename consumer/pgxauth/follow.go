@@ -42,7 +42,7 @@ func (p *Pool) replace(ctx context.Context) {
 	if p.ledger.others(c.Version()) == 0 {
 		return
 	}
-	if !sleep(ctx, time.Duration(rand.Int64N(int64(c.cfg.Spread/2)+1))) {
+	if !sleep(ctx, time.Duration(rand.Int64N(int64(c.cfg.Spread/2)+1))) { //nolint:gosec // spreads load, guards nothing
 		return
 	}
 	for {

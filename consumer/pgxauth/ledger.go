@@ -171,9 +171,7 @@ func (c *Credentials) configure(cfg *pgxpool.Config) *ledger {
 
 func (c *Credentials) configurePrepare(cfg *pgxpool.Config) {
 	prepare := cfg.PrepareConn
-	if acquire := cfg.BeforeAcquire; prepare == nil && acquire != nil {
-		prepare = func(ctx context.Context, conn *pgx.Conn) (bool, error) { return acquire(ctx, conn), nil }
-	}
+	acquire := cfg.BeforeAcquire //nolint:staticcheck // deprecated, but an application may still set it
 	cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
 		if ctx.Value(sweepKey{}) != nil {
 			return true, nil // our own look at the idle ones
@@ -182,8 +180,11 @@ func (c *Credentials) configurePrepare(cfg *pgxpool.Config) {
 			s.retired = true
 			return false, nil
 		}
-		if prepare != nil {
+		switch {
+		case prepare != nil:
 			return prepare(ctx, conn)
+		case acquire != nil:
+			return acquire(ctx, conn), nil
 		}
 		return true, nil
 	}

@@ -37,7 +37,7 @@ func NewPool(ctx context.Context, c *Credentials, cfg *pgxpool.Config) (*Pool, e
 		c.forget(l)
 		return nil, fmt.Errorf("opening a pool: %w", err)
 	}
-	following, cancel := context.WithCancel(context.Background())
+	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Pool{inner: inner, credentials: c, ledger: l, cancel: cancel}
 	p.following.Go(func() { p.follow(following) })
 	return p, nil

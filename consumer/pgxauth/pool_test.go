@@ -324,7 +324,7 @@ func TestConfiguredPoolKeepsItsHooksAndDropsOverdueConnections(t *testing.T) {
 	cfg := poolConfig(t)
 	cfg.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { count("BeforeConnect"); return nil }
 	cfg.AfterConnect = func(context.Context, *pgx.Conn) error { count("AfterConnect"); return nil }
-	cfg.BeforeAcquire = func(context.Context, *pgx.Conn) bool { count("BeforeAcquire"); return true }
+	cfg.BeforeAcquire = func(context.Context, *pgx.Conn) bool { count("BeforeAcquire"); return true } //nolint:staticcheck // it still has to be called
 	cfg.BeforeClose = func(*pgx.Conn) { count("BeforeClose") }
 	c.Configure(cfg)
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
