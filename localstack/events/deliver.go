@@ -23,7 +23,7 @@ func (s *Service) deliverAll(r *rule, body []byte, event map[string]any) {
 			s.log.Warn("event not delivered", "rule", r.name, "target", t.Arn, "error", err.Error())
 			continue
 		}
-		name, t := r.name, t
+		name := r.name
 		s.wg.Go(func() { s.deliver(name, t, payload, now) })
 	}
 }

@@ -109,12 +109,12 @@ func (t target) payload(r *rule, body []byte, event map[string]any, now time.Tim
 		}
 		return json.Marshal(value)
 	case t.InputTransformer != nil:
-		return t.InputTransformer.render(r, body, event, now)
+		return t.InputTransformer.render(r, event, now)
 	}
 	return body, nil
 }
 
-func (t *inputTransformer) render(r *rule, body []byte, event map[string]any, now time.Time) ([]byte, error) {
+func (t *inputTransformer) render(r *rule, event map[string]any, now time.Time) ([]byte, error) {
 	values := map[string]any{
 		"aws.events.rule-arn": r.arn(), "aws.events.rule-name": r.name,
 		"aws.events.event": event, "aws.events.event.json": event,
