@@ -74,7 +74,7 @@ type function struct {
 	hold    map[string]chan struct{} // the step waits until this is closed
 }
 
-type rotationEvent struct{ Step, SecretId, ClientRequestToken, RotationToken string }
+type rotationEvent struct{ Step, SecretID, ClientRequestToken, RotationToken string }
 
 func (fn *function) Invoke(ctx context.Context, name string, payload []byte) (host.Invocation, error) {
 	if name != functionARN {
@@ -106,13 +106,13 @@ func (fn *function) Invoke(ctx context.Context, name string, payload []byte) (ho
 	}
 	if err != nil {
 		doc, _ := json.Marshal(map[string]string{"errorType": "Failed", "errorMessage": err.Error()})
-		return host.Invocation{Payload: doc, FunctionError: "Unhandled"}, nil
+		return host.Invocation{Payload: doc, FunctionError: "Unhandled"}, nil //nolint:nilerr // the answer carries it
 	}
 	return host.Invocation{Payload: []byte("null")}, nil
 }
 
 func (fn *function) rotate(ctx context.Context, e rotationEvent) error {
-	d, err := fn.f.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &e.SecretId})
+	d, err := fn.f.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &e.SecretID})
 	if err != nil {
 		return err
 	}
@@ -126,18 +126,18 @@ func (fn *function) rotate(ctx context.Context, e rotationEvent) error {
 	switch e.Step {
 	case "createSecret":
 		_, err = fn.f.GetSecretValue(ctx, &sm.GetSecretValueInput{
-			SecretId: &e.SecretId, VersionId: &e.ClientRequestToken, VersionStage: aws.String("AWSPENDING"),
+			SecretId: &e.SecretID, VersionId: &e.ClientRequestToken, VersionStage: aws.String("AWSPENDING"),
 		})
 		if code(err) != "ResourceNotFoundException" {
 			return err
 		}
 		_, err = fn.f.PutSecretValue(ctx, &sm.PutSecretValueInput{
-			SecretId: &e.SecretId, ClientRequestToken: &e.ClientRequestToken, RotationToken: &e.RotationToken,
+			SecretId: &e.SecretID, ClientRequestToken: &e.ClientRequestToken, RotationToken: &e.RotationToken,
 			SecretString: aws.String("value of " + e.ClientRequestToken), VersionStages: []string{"AWSPENDING"},
 		})
 	case "finishSecret":
 		in := &sm.UpdateSecretVersionStageInput{
-			SecretId: &e.SecretId, VersionStage: aws.String("AWSCURRENT"), MoveToVersionId: &e.ClientRequestToken,
+			SecretId: &e.SecretID, VersionStage: aws.String("AWSCURRENT"), MoveToVersionId: &e.ClientRequestToken,
 		}
 		for id, labels := range d.VersionIdsToStages {
 			if slices.Contains(labels, "AWSCURRENT") {
@@ -200,7 +200,7 @@ type detail struct {
 	UserIdentity        struct{ Arn string }
 	RequestParameters   map[string]any
 	ResponseElements    map[string]any
-	AdditionalEventData struct{ SecretId string }
+	AdditionalEventData struct{ SecretID string }
 }
 
 func (r *recorder) details(t *testing.T, detailType string) []detail {

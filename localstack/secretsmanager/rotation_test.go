@@ -27,7 +27,7 @@ func TestC1_EventsCarryStepARNTokenAndRotationToken(t *testing.T) {
 	var steps []string
 	for _, e := range f.fn.events {
 		steps = append(steps, e.Step)
-		if e.SecretId != arn || e.ClientRequestToken != token || e.RotationToken == "" || e.RotationToken != f.fn.events[0].RotationToken {
+		if e.SecretID != arn || e.ClientRequestToken != token || e.RotationToken == "" || e.RotationToken != f.fn.events[0].RotationToken {
 			t.Errorf("event %+v", e)
 		}
 	}

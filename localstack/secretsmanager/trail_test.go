@@ -29,7 +29,7 @@ func TestC8_ServiceEventsNameTheSecret(t *testing.T) {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	for _, d := range f.bus.details(t, "AWS Service Event via CloudTrail") {
-		if d.AdditionalEventData.SecretId != arn || d.EventType != "AwsServiceEvent" || d.EventSource != "secretsmanager.amazonaws.com" {
+		if d.AdditionalEventData.SecretID != arn || d.EventType != "AwsServiceEvent" || d.EventSource != "secretsmanager.amazonaws.com" {
 			t.Errorf("event %+v", d)
 		}
 	}
