@@ -3,7 +3,6 @@ package stepfunctions
 import (
 	"context"
 	"encoding/json"
-	"strings"
 	"sync"
 	"time"
 
@@ -303,6 +302,3 @@ func (e *execution) notRedrivable(now time.Time, gone bool) string {
 	}
 	return ""
 }
-
-// nameOf returns the last part of an ARN.
-func nameOf(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
