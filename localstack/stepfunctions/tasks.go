@@ -107,11 +107,12 @@ func describe(service string, e *awsproto.Error) string {
 func (s *Service) callSDK(ctx context.Context, call asl.TaskCall) ([]byte, *asl.Error) {
 	var out []byte
 	var err error
-	if call.Service == "sfn" {
+	switch {
+	case call.Service == "sfn":
 		out, err = s.callSelf(ctx, call)
-	} else if s.config.Services != nil {
+	case s.config.Services != nil:
 		out, err = s.config.Services.CallService(ctx, call.Service, call.Action, call.Input)
-	} else {
+	default:
 		err = awsproto.Errorf("UnknownOperationException", "the local AWS has no other services")
 	}
 	if err != nil {
