@@ -121,7 +121,7 @@ func (r *run) call(ctx context.Context, s step, c rotation.Change) (rotation.Res
 }
 
 // done calls a step until it is done.
-func (r *run) done(ctx context.Context, what string, s step, c rotation.Change) rotation.Result {
+func (r *run) done(ctx context.Context, what string, s step, c rotation.Change) {
 	r.t.Helper()
 	for {
 		res, err := r.call(ctx, s, c)
@@ -129,7 +129,7 @@ func (r *run) done(ctx context.Context, what string, s step, c rotation.Change) 
 			r.t.Fatalf("%s: %v (%s)", what, err, fault.HintOf(err))
 		}
 		if res.Outcome == rotation.Done {
-			return res
+			return
 		}
 		if ctx.Err() != nil {
 			r.t.Fatalf("%s is %s for ever: %q", what, res.Outcome, res.Missing)

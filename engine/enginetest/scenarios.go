@@ -53,7 +53,8 @@ func eachStepAgainAfterTheNext(ctx context.Context, r *run) {
 	for i, s := range steps {
 		r.done(ctx, s.name, s.step, c)
 		if i > 0 {
-			r.done(ctx, steps[i-1].name+" after "+s.name, steps[i-1].step, c)
+			before := steps[i-1] //nolint:gosec // i is at least 1
+			r.done(ctx, before.name+" after "+s.name, before.step, c)
 		}
 	}
 	r.Store.Finish(r.Secret, next)

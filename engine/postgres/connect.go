@@ -141,8 +141,8 @@ func (d *dialer) try(ctx context.Context, address string, as credential, options
 }
 
 // proves logs in and out again.
-func (d *dialer) proves(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) error {
-	s, err := d.try(ctx, address, as, options...)
+func (d *dialer) proves(ctx context.Context, address string, as credential) error {
+	s, err := d.try(ctx, address, as)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion
 	if err != nil {
 		o.Unseen = append(o.Unseen, unseen(t.primary, err))
 		o.Mark = encode(before)
-		return o, nil //nolint:nilerr // it is among what couldn't be seen
+		return o, nil
 	}
 	g, err := identify(ctx, admin, goes, before.OIDs)
 	admin.close()

@@ -36,7 +36,7 @@ var passwordAlphabet = func() string {
 
 // newPassword draws a password; every character is equally likely.
 func newPassword(random io.Reader) (rotation.Value, error) {
-	limit := byte(256 / len(passwordAlphabet) * len(passwordAlphabet))
+	limit := 256 / len(passwordAlphabet) * len(passwordAlphabet)
 	out := make([]byte, 0, passwordLength)
 	draw := make([]byte, 2*passwordLength)
 	for len(out) < passwordLength {
@@ -44,7 +44,7 @@ func newPassword(random io.Reader) (rotation.Value, error) {
 			return rotation.Value{}, fault.Wrap(fault.Unavailable, err, "drawing a password")
 		}
 		for _, b := range draw {
-			if b < limit && len(out) < passwordLength {
+			if int(b) < limit && len(out) < passwordLength {
 				out = append(out, passwordAlphabet[int(b)%len(passwordAlphabet)])
 			}
 		}

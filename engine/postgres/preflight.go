@@ -301,7 +301,7 @@ func (f *findings) pooler(ctx context.Context, t *target, p PoolerSettings) erro
 	console, err := t.console(ctx, p)
 	if err != nil {
 		f.add("pooler %s: %s", p.Address, err)
-		return nil //nolint:nilerr // it is among the findings
+		return nil
 	}
 	defer console.close()
 	config, err := showRows(ctx, console, "SHOW CONFIG")
