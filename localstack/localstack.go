@@ -140,7 +140,7 @@ func (a *AWS) Close() error {
 
 // ServeHTTP routes a request to its service.
 func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	r = r.WithContext(awsproto.WithCaller(r))
+	r = awsproto.WithCaller(r)
 	target := r.Header.Get("X-Amz-Target")
 	prefix, _, _ := strings.Cut(target, ".")
 	service := a.services[prefix]

@@ -15,14 +15,14 @@ type Caller struct {
 
 type callerKey struct{}
 
-// WithCaller puts the sender of a request into its context.
-func WithCaller(r *http.Request) context.Context {
+// WithCaller returns the request with its sender in its context.
+func WithCaller(r *http.Request) *http.Request {
 	c := Caller{UserAgent: r.UserAgent()}
 	c.SourceIP, _, _ = strings.Cut(r.RemoteAddr, ":")
 	if _, credential, ok := strings.Cut(r.Header.Get("Authorization"), "Credential="); ok {
 		c.AccessKeyID, _, _ = strings.Cut(credential, "/")
 	}
-	return context.WithValue(r.Context(), callerKey{}, c)
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 }
 
 // CallerOf returns the sender of a request; the zero Caller for a call from

@@ -45,7 +45,7 @@ func start(t *testing.T, b secretsmanager.Behaviour) *fixture {
 	f.fn = &function{f: f, reached: map[string]chan struct{}{}, hold: map[string]chan struct{}{}}
 	f.service = secretsmanager.New(secretsmanager.Config{Clock: f.clock, Invoker: f.fn, Bus: f.bus, Behaviour: b})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		awsproto.ServeJSON(w, r.WithContext(awsproto.WithCaller(r)), f.service)
+		awsproto.ServeJSON(w, awsproto.WithCaller(r), f.service)
 	}))
 	f.Client = client(server.URL)
 	t.Cleanup(func() {
