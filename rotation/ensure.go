@@ -143,6 +143,36 @@ func (r *Rotator) retireOrphan(ctx context.Context, d Description, version strin
 	return nil
 }
 
+// RetirePrevious gives the version before the current one a drain of its own.
+// It is for a secret that others have rotated until now: AWS's sample functions
+// leave the previous login alive, and Keyturn doesn't begin before nobody uses
+// it. A previous version with the current one's login needs none.
+func (r *Rotator) RetirePrevious(ctx context.Context, secret string) (Ensured, error) {
+	policy, err := r.Policies.Policy(secret)
+	if err != nil {
+		return Ensured{}, err
+	}
+	engine, err := r.Engines.Engine(policy.Kind)
+	if err != nil {
+		return Ensured{}, err
+	}
+	desc, err := r.Store.Describe(ctx, secret)
+	if err != nil {
+		return Ensured{}, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
+	}
+	v := desc.Versions
+	old, current := v.Holder(Previous), v.Holder(Current)
+	if old == "" || current == "" || v.Holder(Retiring) != "" || v.Has(old, Rejected) {
+		return Ensured{}, fault.New(fault.InvalidStage, "%s has no previous version to retire", secret).
+			WithHint("keyturn status shows the labels; a rotation that is going on retires its own")
+	}
+	s := scene{policy: policy, engine: engine, desc: desc}
+	if err := r.displaced(ctx, s, old, current); err != nil {
+		return Ensured{}, err
+	}
+	return r.EnsureRun(ctx, secret, EnsureOptions{})
+}
+
 // StartHead begins a rotation by the machine. The token is the version id to be.
 func (r *Rotator) StartHead(ctx context.Context, secret, token string) (Run, error) {
 	policy, err := r.Policies.Policy(secret)

@@ -327,3 +327,46 @@ func (w *world) policy() rotation.Policy {
 	w.must(err)
 	return p
 }
+
+// In pair mode the previous, revoked version and the pending one have one login.
+func TestDiscardInPairModeBesideADeadPreviousVersion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverSecretsManager)
+	w.must(w.rotate(v2))
+	w.unpend()
+	w.must(w.tail(v2, rotation.Forward))
+	w.wantLabels("1:PREVIOUS 2:CURRENT")
+	w.must(w.store.Rotate(t.Context(), arn, v3))
+	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-1")))
+	w.target.logins["login-1"] = "accepted"
+	requestRollback(t, w, v3)
+	w.must(w.tail(v3, rotation.Back))
+	w.wantLogins("login-2 accepted")
+}
+
+func TestDiscardOfAVersionWithoutAValue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverSecretsManager)
+	w.must(w.store.Rotate(t.Context(), arn, v2))
+	requestRollback(t, w, v2)
+	w.must(w.tail(v2, rotation.Back))
+	w.wantLabels("1:CURRENT 2:REJECTED")
+	w.wantLogins("login-1 accepted")
+}
+
+// A secret that AWS's sample functions have rotated: the standby is alive.
+func TestAdoptRetiresThePreviousLogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverSecretsManager)
+	w.target.logins["login-2"] = "accepted"
+	w.store.PutByHand(arn, v2, "login-2")
+	w.wantLabels("1:PREVIOUS 2:CURRENT")
+	e, err := w.RetirePrevious(t.Context(), arn)
+	w.must(err)
+	if !e.Started {
+		t.Fatalf("%+v", e)
+	}
+	w.must(w.tail(v2, rotation.Forward))
+	w.wantLogins("login-2 accepted")
+	w.wantLabels("1:PREVIOUS 2:CURRENT")
+}

@@ -82,20 +82,16 @@ func (v Versions) Orphans() []string {
 }
 
 // Live lists the versions, other than one, whose credential somebody may
-// rightly use. A rolled-back version is dead unless it is being used or retired.
+// rightly use. AWSPREVIOUS alone isn't among them: it stays on a version after
+// its credential is revoked, and in pair mode that login is the next one's.
 func (v Versions) Live(except string) []string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(v)) {
-		if id == except {
-			continue
+		lives := func(l Label) bool {
+			return l == Current || l == Pending || l == Retiring || l == Disabled || l.IsOrphan()
 		}
-		for _, l := range v[id] {
-			lives := l == Current || l == Pending || l == Retiring || l == Disabled || l.IsOrphan() ||
-				(l == Previous && !v.Has(id, Rejected))
-			if lives {
-				ids = append(ids, id)
-				break
-			}
+		if id != except && slices.ContainsFunc(v[id], lives) {
+			ids = append(ids, id)
 		}
 	}
 	return ids

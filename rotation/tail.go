@@ -185,8 +185,11 @@ func (r *Rotator) markDisabled(ctx context.Context, t tail) error {
 // that is about to be refused.
 func (r *Rotator) alone(ctx context.Context, t tail) error {
 	goes, err := t.engine.Identity(ctx, t.desc.ARN, t.from)
+	if fault.Is(err, fault.InvalidStage) {
+		return nil // it never got a value, so there is nothing to refuse
+	}
 	if err != nil {
-		return fault.Wrap(fault.InvalidStage, err, "reading whose credential %s is", t.from)
+		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", t.from)
 	}
 	for _, other := range t.desc.Versions.Live(t.from) {
 		id, err := t.engine.Identity(ctx, t.desc.ARN, other)

@@ -59,6 +59,7 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), resumeCommand(), auditCommand())
+	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), resumeCommand(),
+		adoptCommand(), auditCommand())
 	return root
 }

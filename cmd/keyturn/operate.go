@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,16 +69,17 @@ func rotateCommand() *cobra.Command {
 	})
 }
 
-func rollbackCommand() *cobra.Command {
+// runCommand is a command that asks for a run of one secret and prints what came of it.
+func runCommand(use, short string, ask func(*rotation.Rotator, context.Context, string) (rotation.Ensured, error)) *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: "rollback SECRET-ARN", Short: "turn the rotation that is going on back to the old credential", Args: cobra.ExactArgs(1),
+		Use: use + " SECRET-ARN", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := t.rotator(cmd)
 			if err != nil {
 				return err
 			}
-			e, err := r.RequestRollback(cmd.Context(), args[0])
+			e, err := ask(r, cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -87,23 +89,19 @@ func rollbackCommand() *cobra.Command {
 	})
 }
 
+func rollbackCommand() *cobra.Command {
+	return runCommand("rollback", "turn the rotation that is going on back to the old credential", (*rotation.Rotator).RequestRollback)
+}
+
+func adoptCommand() *cobra.Command {
+	return runCommand("adopt", "retire the login that another rotation has left alive beside the current one", (*rotation.Rotator).RetirePrevious)
+}
+
 func resumeCommand() *cobra.Command {
-	var t target
-	return t.flags(&cobra.Command{
-		Use: "resume SECRET-ARN", Short: "start the run that the labels ask for, also after RotationStuck", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := t.rotator(cmd)
-			if err != nil {
-				return err
-			}
-			e, err := r.EnsureRun(cmd.Context(), args[0], rotation.EnsureOptions{Resume: true, Retry: true})
-			if err != nil {
-				return err
-			}
-			printEnsured(cmd.OutOrStdout(), e)
-			return nil
-		},
-	})
+	return runCommand("resume", "start the run that the labels ask for, also after RotationStuck",
+		func(r *rotation.Rotator, ctx context.Context, secret string) (rotation.Ensured, error) {
+			return r.EnsureRun(ctx, secret, rotation.EnsureOptions{Resume: true, Retry: true})
+		})
 }
 
 func printEnsured(w io.Writer, e rotation.Ensured) {

@@ -59,6 +59,9 @@ secrets:
       replicas: ["{{.Replica}}"]
       admin: {{.Admin}}
       root_ca_file: {{.CA}}
+      login_log:
+        "{{.Primary}}": {{.PrimaryLog}}
+        "{{.Replica}}": {{.ReplicaLog}}
 `))
 
 // wholeSeconds rounds up: keyturn.yaml knows no fractions.
@@ -72,6 +75,7 @@ func (s *stage) compilePolicy() (string, error) {
 	if err := keyturnYAML.Execute(&text, map[string]any{
 		"Limit": functionLimit, "Secret": s.appARN, "Parties": s.load.Parties(), "Admin": s.adminARN,
 		"Primary": s.cluster.Primary.Address(), "Replica": s.cluster.Replica.Address(), "CA": s.cluster.CAFile,
+		"PrimaryLog": s.cluster.Primary.LogFile, "ReplicaLog": s.cluster.Replica.LogFile,
 	}); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "writing keyturn.yaml")
 	}

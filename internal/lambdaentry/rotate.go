@@ -46,7 +46,7 @@ func FourSteps(r *rotation.Rotator) Handler {
 		}
 		if res.Outcome != rotation.Done {
 			return nil, fault.New(fault.Unavailable, "%s isn't done: %v", e.Step, res.Missing).
-				WithHint("Secrets Manager tries the rotation again")
+				WithHint("Secrets Manager tries the rotation again; a login that others' rotations have left alive goes by keyturn adopt")
 		}
 		return map[string]string{"outcome": string(res.Outcome)}, nil
 	}
