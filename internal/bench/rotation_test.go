@@ -1,0 +1,113 @@
+package bench_test
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// stepNames are the steps of a rotation, in order, and what runs them.
+var stepNames = []string{"create", "set", "test", "finish", "adopt", "drain", "disable", "revoke"}
+
+var functionOf = map[string]string{
+	"create": "createSecret", "set": "setSecret", "test": "testSecret", "finish": "finishSecret",
+	"adopt": "adoptSecret", "drain": "drainCheck", "disable": "disableSecret", "revoke": "revokeSecret",
+}
+
+// looks is how often drain is called: the policy asks for two quiet ones.
+const looks = 2
+
+// duel is one application whose login the functions rotate, and its twin whose
+// login the bare calls rotate.
+type duel struct {
+	*rig
+	fn     *app
+	bare   *bare
+	third  *app   // which Secrets Manager rotates
+	token  string // of the functions' rotation
+	cursor string
+	polls  int
+}
+
+func newDuel(r *rig) *duel {
+	fn, twin := r.newApp("shop", "machine"), r.newApp("twin", "machine")
+	third := r.newApp("third", "secretsmanager")
+	r.deploy(fn, twin, third)
+	return &duel{rig: r, fn: fn, bare: newBare(r, twin), third: third}
+}
+
+// times are the times of one rotation, by step: of the functions and of the
+// bare calls.
+type times struct{ fn, bare map[string]time.Duration }
+
+// rotate carries out one rotation of both, step by step, in turns. Around each
+// part of a step it calls watch, if there is one.
+func (d *duel) rotate(watch func(step, who string, part func())) times {
+	d.tb.Helper()
+	if watch == nil {
+		watch = func(_, _ string, part func()) { part() }
+	}
+	t := times{fn: map[string]time.Duration{}, bare: map[string]time.Duration{}}
+	d.token, d.bare.token, d.cursor, d.polls = uuid.NewString(), uuid.NewString(), "", 0
+	for _, step := range stepNames {
+		calls := 1
+		if step == "drain" {
+			calls = looks
+			// The instances live on the new version: the twin's too.
+			d.reconnect(d.fn)
+			d.reconnect(d.bare.app)
+		}
+		for call := range calls {
+			watch(step, "function", func() { t.fn[step] += d.call(step, call == calls-1) })
+			watch(step, "bare", func() {
+				begun := time.Now()
+				d.bare.steps()[step]()
+				t.bare[step] += time.Since(begun)
+			})
+			if call < calls-1 {
+				time.Sleep(1100 * time.Millisecond) // the shortest pause between two looks
+			}
+		}
+	}
+	return t
+}
+
+// call invokes a step's function as the state machine does.
+func (d *duel) call(step string, last bool) time.Duration {
+	d.tb.Helper()
+	direction := "head"
+	if slices.Index(stepNames, step) >= slices.Index(stepNames, "adopt") {
+		direction = "forward"
+	}
+	payload, err := json.Marshal(map[string]any{
+		"secret": d.fn.ARN, "token": d.token, "direction": direction, "generation": 1, "cursor": d.cursor, "polls": d.polls,
+	})
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	begun := time.Now()
+	out, err := d.aws.Lambda.Invoke(d.ctx, functionOf[step], payload)
+	took := time.Since(begun)
+	if err != nil {
+		d.tb.Fatalf("%s: %v", step, err)
+	}
+	var answer struct {
+		Outcome string
+		Cursor  string
+		Missing []string
+	}
+	if err := json.Unmarshal(out.Payload, &answer); err != nil || out.FunctionError != "" {
+		d.tb.Fatalf("%s answered %s", step, out.Payload)
+	}
+	want := "done"
+	if !last {
+		want = "wait"
+	}
+	if answer.Outcome != want {
+		d.tb.Fatalf("%s is %s, not %s: %q", step, answer.Outcome, want, answer.Missing)
+	}
+	d.cursor = answer.Cursor
+	return took
+}
