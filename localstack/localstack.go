@@ -90,7 +90,9 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 		services: map[string]awsproto.JSONService{}, sts: sts.Handler(), served: make(chan error, 1),
 	}
 	a.build(o)
-	a.server = &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
+	spare := &spares{conns: map[net.Conn]struct{}{}}
+	a.server = &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second, ConnState: spare.note}
+	a.server.RegisterOnShutdown(spare.close)
 	go func() { a.served <- a.server.Serve(listener) }()
 	context.AfterFunc(ctx, func() { _ = a.Close() })
 	return a, nil

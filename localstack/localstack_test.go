@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,9 +37,8 @@ const (
 // functions stands for the Lambda service: "rotate" rotates, "watch" keeps
 // what EventBridge sends it.
 type functions struct {
-	client *sm.Client
-
 	mu      sync.Mutex
+	client  *sm.Client // set after the server's start
 	watched []string
 }
 
@@ -50,6 +50,9 @@ func (f *functions) Invoke(ctx context.Context, name string, payload []byte) (ho
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return host.Invocation{}, err
 	}
+	f.mu.Lock()
+	client := f.client
+	f.mu.Unlock()
 	var err error
 	switch {
 	case name == watchARN:
@@ -59,12 +62,12 @@ func (f *functions) Invoke(ctx context.Context, name string, payload []byte) (ho
 	case name != rotateARN:
 		return host.Invocation{}, awsproto.Errorf("ResourceNotFoundException", "no function %s", name)
 	case e.Step == "createSecret":
-		_, err = f.client.PutSecretValue(ctx, &sm.PutSecretValueInput{
+		_, err = client.PutSecretValue(ctx, &sm.PutSecretValueInput{
 			SecretId: &e.SecretID, ClientRequestToken: &e.ClientRequestToken, RotationToken: &e.RotationToken,
 			SecretString: aws.String("new"), VersionStages: []string{"AWSPENDING"},
 		})
 	case e.Step == "finishSecret":
-		err = f.finish(ctx, e.SecretID, e.ClientRequestToken)
+		err = finish(ctx, client, e.SecretID, e.ClientRequestToken)
 	}
 	if err != nil {
 		return host.Invocation{FunctionError: "Unhandled", Payload: []byte(`{"errorType":"Failed"}`)}, nil //nolint:nilerr // the answer carries it
@@ -72,14 +75,14 @@ func (f *functions) Invoke(ctx context.Context, name string, payload []byte) (ho
 	return host.Invocation{Payload: []byte("null")}, nil
 }
 
-func (f *functions) finish(ctx context.Context, id, token string) error {
-	d, err := f.client.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &id})
+func finish(ctx context.Context, client *sm.Client, id, token string) error {
+	d, err := client.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &id})
 	if err != nil {
 		return err
 	}
 	for version, labels := range d.VersionIdsToStages {
 		if slices.Contains(labels, "AWSCURRENT") {
-			_, err = f.client.UpdateSecretVersionStage(ctx, &sm.UpdateSecretVersionStageInput{
+			_, err = client.UpdateSecretVersionStage(ctx, &sm.UpdateSecretVersionStageInput{
 				SecretId: &id, VersionStage: aws.String("AWSCURRENT"), MoveToVersionId: &token, RemoveFromVersionId: &version,
 			})
 		}
@@ -99,6 +102,8 @@ func start(t *testing.T) (*localstack.AWS, *functions) {
 			t.Errorf("Close: %v", err)
 		}
 	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.client = sm.New(sm.Options{Region: "us-east-1", BaseEndpoint: &a.Endpoint, Credentials: identity()})
 	return a, f
 }
@@ -347,6 +352,25 @@ func TestCallServiceByIntegrationNames(t *testing.T) {
 	}
 	if _, err := a.CallService(t.Context(), "dynamodb", "putItem", nil); err == nil {
 		t.Error("a service that isn't there was called")
+	}
+}
+
+func TestCloseDoesNotWaitForAnUnusedConnection(t *testing.T) {
+	t.Parallel()
+	a, f := start(t)
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(a.Endpoint, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	// The server takes connections in turn: once it has answered on a later
+	// one, it has taken the first.
+	if _, err := f.client.ListSecrets(t.Context(), &sm.ListSecretsInput{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Errorf("Close: %v", err)
 	}
 }
 
