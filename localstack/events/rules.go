@@ -108,7 +108,7 @@ func (s *Service) putRule(in putRuleInput) (any, error) {
 		}
 	}
 	s.rules[in.Name] = r
-	s.rescheduled()
+	s.alarm.Reset()
 	return ruleArnOutput{r.arn()}, nil
 }
 
@@ -189,7 +189,7 @@ func (s *Service) deleteRule(in deleteRuleInput) (any, error) {
 		return nil, invalid("Rule can't be deleted since it has targets.")
 	}
 	delete(s.rules, in.Name) // deleting what isn't there succeeds
-	s.rescheduled()
+	s.alarm.Reset()
 	return nil, nil
 }
 
@@ -205,7 +205,7 @@ func (s *Service) setState(in ruleInput, state string) (any, error) {
 		r.next = r.schedule.Next(s.clock.Now())
 	}
 	r.state = state
-	s.rescheduled()
+	s.alarm.Reset()
 	return nil, nil
 }
 

@@ -36,12 +36,12 @@ type Service struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	alarm  clock.Alarm // rings for the scheduled rules
 
 	mu         sync.Mutex
 	invoker    host.Invoker
 	executions host.Executions
 	rules      map[string]*rule
-	wake       context.CancelFunc // wakes the schedule loop
 }
 
 var (
@@ -56,7 +56,7 @@ func New(c Config) *Service {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.wg.Go(s.runSchedules)
+	s.wg.Go(func() { s.alarm.Run(s.ctx, s.clock, s.fireDue) })
 	return s
 }
 
@@ -180,26 +180,11 @@ func (s *Service) wrap(e host.Event, at time.Time) envelope {
 	return env
 }
 
-// runSchedules fires scheduled rules until Close. A jump of the clock over
-// several dates fires once.
-func (s *Service) runSchedules() {
-	for s.ctx.Err() == nil {
-		sleep, next := s.fireDue()
-		if next.IsZero() {
-			<-sleep.Done()
-			continue
-		}
-		// Waking early means that the rules changed: look again either way.
-		_ = s.clock.SleepUntil(sleep, next)
-	}
-}
-
-func (s *Service) fireDue() (context.Context, time.Time) {
+// fireDue fires the scheduled rules whose date has come, each once, and returns
+// the next date.
+func (s *Service) fireDue() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rescheduled()
-	sleep, wake := context.WithCancel(s.ctx)
-	s.wake = wake
 	now := s.clock.Now()
 	var next time.Time
 	for _, r := range s.rules {
@@ -214,7 +199,7 @@ func (s *Service) fireDue() (context.Context, time.Time) {
 			next = r.next
 		}
 	}
-	return sleep, next
+	return next
 }
 
 func (s *Service) fire(r *rule, now time.Time) {
@@ -229,11 +214,4 @@ func (s *Service) fire(r *rule, now time.Time) {
 		return
 	}
 	s.deliverAll(r, body, doc)
-}
-
-// rescheduled makes the schedule loop look again; the caller holds the lock.
-func (s *Service) rescheduled() {
-	if s.wake != nil {
-		s.wake()
-	}
 }

@@ -136,7 +136,7 @@ func (s *Service) restoreSecret(in restoreSecretInput) (any, error) {
 	if !sec.deletion.IsZero() {
 		sec.deletion, sec.changed = time.Time{}, s.clock.Now()
 		s.publishService("CancelSecretVersionDelete", sec.arn)
-		s.rescheduled()
+		s.alarm.Reset()
 	}
 	return nameOutput{sec.arn, sec.name}, nil
 }

@@ -152,7 +152,7 @@ func (s *Service) succeed(sec *secret, p *run, started time.Time) error {
 	r.last = now
 	if r.enabled {
 		r.next = r.rules.next(started, now)
-		s.rescheduled()
+		s.alarm.Reset()
 	}
 	s.publishService("RotationSucceeded", sec.arn)
 	return nil
@@ -213,29 +213,10 @@ func (s *Service) test(sec *secret, p *run) {
 	s.publishService("TestRotationSucceeded", sec.arn)
 }
 
-// runSchedule starts rotations whose date has come, until Close.
-func (s *Service) runSchedule() {
-	for s.ctx.Err() == nil {
-		sleep, next := s.startDue()
-		if next.IsZero() {
-			<-sleep.Done()
-			continue
-		}
-		// Waking early means that the dates changed: look again either way.
-		_ = s.clock.SleepUntil(sleep, next)
-	}
-}
-
-// startDue starts what is due and returns the next date, with a context that
-// ends when dates change.
-func (s *Service) startDue() (context.Context, time.Time) {
+// startDue starts the rotations whose date has come, and returns the next date.
+func (s *Service) startDue() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.wakeForNext != nil {
-		s.wakeForNext()
-	}
-	sleep, wake := context.WithCancel(s.ctx)
-	s.wakeForNext = wake
 	now := s.clock.Now()
 	var next time.Time
 	earlier := func(t time.Time) {
@@ -261,17 +242,10 @@ func (s *Service) startDue() (context.Context, time.Time) {
 		earlier(r.next)
 		earlier(r.leftover)
 	}
-	return sleep, next
+	return next
 }
 
 func reached(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
-
-// rescheduled makes the schedule loop look again; the caller holds the lock.
-func (s *Service) rescheduled() {
-	if s.wakeForNext != nil {
-		s.wakeForNext()
-	}
-}
 
 // startScheduled starts a rotation by the schedule. A stranded AWSPENDING is
 // taken up again or replaced, as Behaviour.ReuseStranded says.

@@ -157,7 +157,7 @@ func (s *Service) configure(sec *secret, function string, rules rotationRules, i
 		r.next = rules.next(now, now)
 	}
 	r.configured, r.enabled, r.function, r.rules = true, true, function, rules
-	s.rescheduled()
+	s.alarm.Reset()
 }
 
 type cancelRotateSecretInput struct {
@@ -178,7 +178,7 @@ func (s *Service) cancelRotateSecret(in cancelRotateSecretInput) (any, error) {
 	r.stop()
 	r.enabled, r.next, r.leftover = false, time.Time{}, time.Time{}
 	sec.changed = s.clock.Now()
-	s.rescheduled()
+	s.alarm.Reset()
 	return out, nil
 }
 
@@ -235,5 +235,5 @@ func (s *Service) countAsRotated(sec *secret, id string) {
 	}
 	now := s.clock.Now()
 	r.next = r.rules.next(now, now)
-	s.rescheduled()
+	s.alarm.Reset()
 }

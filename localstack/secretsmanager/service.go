@@ -74,15 +74,15 @@ type Service struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	alarm  clock.Alarm // rings for the scheduled rotations
 
-	mu          sync.Mutex
-	invoker     host.Invoker
-	behaviour   Behaviour
-	fault       func(ctx context.Context, action string, before bool) error
-	secrets     []*secret // in order of creation
-	writes      *rate.Limiter
-	rotates     *rate.Limiter
-	wakeForNext context.CancelFunc // wakes the schedule loop
+	mu        sync.Mutex
+	invoker   host.Invoker
+	behaviour Behaviour
+	fault     func(ctx context.Context, action string, before bool) error
+	secrets   []*secret // in order of creation
+	writes    *rate.Limiter
+	rotates   *rate.Limiter
 }
 
 // writesPerSecond is the published quota of both buckets (user guide, "Quotas").
@@ -99,7 +99,7 @@ func New(c Config) *Service {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.wg.Go(s.runSchedule)
+	s.wg.Go(func() { s.alarm.Run(s.ctx, s.clock, s.startDue) })
 	return s
 }
 
