@@ -20,11 +20,7 @@ func (r *reader) defaults(f field) settler {
 	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit")
 	// Read once, so that what is wrong is told once; then again for each entry.
 	read := func(r *reader, e *policy.Entry) {
-		r.duration(top["window"], &e.Drain.Window)
-		r.duration(top["poll"], &e.Drain.Poll)
-		r.integer(top["quiet_polls"], &e.Drain.QuietPolls)
-		r.duration(top["max_overlap"], &e.Drain.MaxOverlap)
-		r.text(top["on_drain_timeout"], (*string)(&e.Drain.OnTimeout))
+		r.drain(top, "on_drain_timeout", e)
 		r.duration(top["hold"], &e.Hold)
 		r.duration(top["head_limit"], &e.HeadLimit)
 	}
@@ -32,6 +28,16 @@ func (r *reader) defaults(f field) settler {
 	return func(e *policy.Entry) {
 		read(&reader{places: map[string]place{}, faulty: map[string]bool{}}, e)
 	}
+}
+
+// drain reads how an entry drains; the defaults name what to do after it
+// otherwise.
+func (r *reader) drain(fields map[string]field, onTimeout string, e *policy.Entry) {
+	r.duration(fields["window"], &e.Drain.Window)
+	r.duration(fields["poll"], &e.Drain.Poll)
+	r.integer(fields["quiet_polls"], &e.Drain.QuietPolls)
+	r.duration(fields["max_overlap"], &e.Drain.MaxOverlap)
+	r.text(fields[onTimeout], (*string)(&e.Drain.OnTimeout))
 }
 
 // secret reads one item of the list.
@@ -53,12 +59,7 @@ func (r *reader) secret(f field, defaults settler, kinds map[string]Kind) policy
 	fill(&e, kind.Defaults)
 	defaults(&e)
 	r.text(fields["driver"], (*string)(&e.Driver))
-	drain := r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout")
-	r.duration(drain["window"], &e.Drain.Window)
-	r.duration(drain["poll"], &e.Drain.Poll)
-	r.integer(drain["quiet_polls"], &e.Drain.QuietPolls)
-	r.duration(drain["max_overlap"], &e.Drain.MaxOverlap)
-	r.text(drain["on_timeout"], (*string)(&e.Drain.OnTimeout))
+	r.drain(r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout"), "on_timeout", &e)
 	r.duration(fields["hold"], &e.Hold)
 	r.duration(fields["head_limit"], &e.HeadLimit)
 	r.text(fields["schedule"], &e.Schedule)
