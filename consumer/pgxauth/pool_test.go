@@ -415,13 +415,8 @@ func TestAddressComesFromTheSecretWhereAsked(t *testing.T) {
 // sessions counts a login's sessions as the server sees them.
 func sessions(t *testing.T, role string) int {
 	t.Helper()
-	conn, err := cluster.Superuser(t.Context(), cluster.Primary, "postgres")
+	n, err := cluster.Sessions(t.Context(), role)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.Background()) }()
-	var n int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", role).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -61,6 +61,20 @@ func (c *Cluster) Administer(ctx context.Context, roles ...string) error {
 	return nil
 }
 
+// Sessions counts a user's sessions, as the primary sees them.
+func (c *Cluster) Sessions(ctx context.Context, user string) (int, error) {
+	conn, err := c.Superuser(ctx, c.Primary, "postgres")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var n int
+	if err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", user).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting the sessions of %s: %w", user, err)
+	}
+	return n, nil
+}
+
 // CreateLogin makes an application's login to an existing database, with a
 // limit and settings of its own. The admin may administer it.
 func (c *Cluster) CreateLogin(ctx context.Context, user, database string) (Login, error) {

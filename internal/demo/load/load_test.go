@@ -398,13 +398,8 @@ func ask(t *testing.T, method, url string, body []byte) (inUse string, done bool
 
 func (f *fixture) sessions(t *testing.T, role string) int {
 	t.Helper()
-	conn, err := f.cluster.Superuser(t.Context(), f.cluster.Primary, "postgres")
+	n, err := f.cluster.Sessions(t.Context(), role)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.Background()) }()
-	var n int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", role).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
