@@ -56,9 +56,11 @@ func (c *chaos) kill(function string) time.Duration {
 	return time.Duration(1+c.random.IntN(60)) * time.Millisecond
 }
 
-// stopExecutions stops a running execution every few seconds.
+// stopExecutions stops a running execution now and then. A run that is stopped
+// begins its drain anew in the next generation, so there have to be moments
+// that are longer than a drain.
 func (s *stage) stopExecutions(ctx context.Context) {
-	for pause(ctx, time.Duration(3+s.chaos.pick(6))*time.Second) == nil {
+	for pause(ctx, time.Duration(5+s.chaos.pick(25))*time.Second) == nil {
 		out, err := s.sfn.ListExecutions(ctx, &sfn.ListExecutionsInput{
 			StateMachineArn: &s.machine, StatusFilter: types.ExecutionStatusRunning,
 		})

@@ -102,8 +102,10 @@ func (s *stage) watch(ctx context.Context) *live {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &live{view: report.NewLive(s.options.Progress), end: cancel}
 	l.done.Go(func() {
-		for pause(ctx, 250*time.Millisecond) == nil {
-			s.watchArgv()
+		for i := 0; pause(ctx, 250*time.Millisecond) == nil; i++ {
+			if i%4 == 0 {
+				s.watchArgv()
+			}
 			l.view.Show(s.view())
 		}
 	})

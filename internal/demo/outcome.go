@@ -21,6 +21,7 @@ type Outcome struct {
 	FailedWithoutRotation int64            `json:"failed_requests_without_rotation"`
 	FailedAfterReverse    *int64           `json:"failed_requests_after_reverse,omitempty"`
 	FailureReasons        map[string]int64 `json:"failure_reasons,omitempty"`
+	FirstFailures         []string         `json:"first_failures,omitempty"`
 	// ServerRejections are refusals in the servers' logs of logins that had to
 	// be accepted.
 	ServerRejections  int      `json:"server_rejections"`

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -54,6 +55,10 @@ func (s *stage) measured() Outcome {
 		},
 		FailedWithoutRotation: baseline.Failed, FailureReasons: during.Reasons,
 		during: during, baseline: baseline, naive: s.options.Naive,
+	}
+	for _, f := range during.FailedDetail {
+		o.FirstFailures = append(o.FirstFailures, fmt.Sprintf("%.1f s %s: %s after %s",
+			f.At.Sub(s.started).Seconds(), f.Consumer, f.Reason, f.Latency.Round(time.Millisecond)))
 	}
 	if s.options.KillRandom {
 		o.KilledFunctions, o.StoppedExecutions = s.chaos.Killed, s.chaos.Stopped

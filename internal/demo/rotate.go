@@ -43,7 +43,7 @@ func (t turn) kept() credential {
 }
 
 // longestTurn is when a rotation of the demo is given up, with what it waits for.
-const longestTurn = 4 * time.Minute
+const longestTurn = 10 * time.Minute
 
 // rotate plays one rotation, alternately by Secrets Manager's own schedule call
 // and by the state machine, and waits until the labels say that it is over.

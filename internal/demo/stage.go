@@ -180,7 +180,7 @@ func (s *stage) openLoad(ctx context.Context) error {
 	run, err := load.Start(ctx, load.Config{
 		Host: s.cluster.Primary.Host, Port: s.cluster.Primary.Port, Database: databaseName, CAFile: s.cluster.CAFile,
 		Secrets: s.secrets, SecretID: s.appARN, Consumers: s.options.Consumers, Rate: s.options.Rate,
-		EvidenceDir: s.path("audit"), Observer: observer,
+		EvidenceDir: s.path("audit"), Observer: observer, TTL: 2 * time.Second, Spread: 3 * time.Second,
 		Logger: slog.New(slog.NewJSONHandler(s.logs, nil)),
 	})
 	if err != nil {

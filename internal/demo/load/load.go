@@ -302,7 +302,7 @@ func (r *Run) Parties() []rotation.Party {
 		parties = append(parties, p)
 	}
 	if n := len(restarted.Follow); n > 0 {
-		restarted.Wave = (n + 3) / 4
+		restarted.Wave = (n + 7) / 8
 		parties = append(parties, restarted)
 	}
 	return parties
