@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"archive/zip"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,9 @@ import (
 	"slices"
 	"testing"
 )
+
+// baseline is a function that has the same libraries linked and does nothing.
+const baseline = "bare"
 
 // binaries is the folder of the functions, built as the deployment builds them
 // but for this machine.
@@ -39,7 +43,7 @@ func build(ctx context.Context) error {
 		return fmt.Errorf("making the folder for the functions: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w",
-		"-o", binaries+string(filepath.Separator), "../../functions/...")
+		"-o", binaries+string(filepath.Separator), "../../functions/...", "./testdata/"+baseline)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the functions: %w\n%s", err, out)
@@ -91,10 +95,10 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// median of some figures; 0 of none. The upper of two in the middle.
-func median[T int64 | float64](all []T) T {
+// median of some figures, the upper of two in the middle; zero of none.
+func median[T cmp.Ordered](all []T) (middle T) {
 	if len(all) == 0 {
-		return 0
+		return middle
 	}
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[len(sorted)/2]

@@ -26,6 +26,7 @@ type duel struct {
 	fn     *app
 	bare   *bare
 	third  *app   // which Secrets Manager rotates
+	turn   int    // rotations so far
 	token  string // of the functions' rotation
 	cursor string
 	polls  int
@@ -35,15 +36,20 @@ func newDuel(r *rig) *duel {
 	fn, twin := r.newApp("shop", "machine"), r.newApp("twin", "machine")
 	third := r.newApp("third", "secretsmanager")
 	r.deploy(fn, twin, third)
+	r.register(baseline)
 	return &duel{rig: r, fn: fn, bare: newBare(r, twin), third: third}
 }
 
-// times are the times of one rotation, by step: of the functions and of the
-// bare calls.
-type times struct{ fn, bare map[string]time.Duration }
+// times are the times of one rotation, by step: of the functions, of the bare
+// calls, and of an invocation that does nothing.
+type times struct {
+	fn, bare map[string]time.Duration
+	empty    time.Duration
+}
 
-// rotate carries out one rotation of both, step by step, in turns. Around each
-// part of a step it calls watch, if there is one.
+// rotate carries out one rotation of both, step by step, in turns; who begins
+// changes with each rotation. Around each part of a step it calls watch, if
+// there is one.
 func (d *duel) rotate(watch func(step, who string, part func())) times {
 	d.tb.Helper()
 	if watch == nil {
@@ -51,6 +57,7 @@ func (d *duel) rotate(watch func(step, who string, part func())) times {
 	}
 	t := times{fn: map[string]time.Duration{}, bare: map[string]time.Duration{}}
 	d.token, d.bare.token, d.cursor, d.polls = uuid.NewString(), uuid.NewString(), "", 0
+	d.turn++
 	for _, step := range stepNames {
 		calls := 1
 		if step == "drain" {
@@ -60,18 +67,29 @@ func (d *duel) rotate(watch func(step, who string, part func())) times {
 			d.reconnect(d.bare.app)
 		}
 		for call := range calls {
-			watch(step, "function", func() { t.fn[step] += d.call(step, call == calls-1) })
-			watch(step, "bare", func() {
-				begun := time.Now()
-				d.bare.steps()[step]()
-				t.bare[step] += time.Since(begun)
-			})
+			parts := []func(){
+				func() { watch(step, "function", func() { t.fn[step] += d.call(step, call == calls-1) }) },
+				func() { watch(step, "bare", func() { t.bare[step] += timed(d.bare.steps()[step]) }) },
+			}
+			parts[d.turn%2]()
+			parts[1-d.turn%2]()
 			if call < calls-1 {
 				time.Sleep(1100 * time.Millisecond) // the shortest pause between two looks
 			}
 		}
 	}
+	t.empty = timed(func() {
+		if _, err := d.aws.Lambda.Invoke(d.ctx, baseline, nil); err != nil {
+			d.tb.Fatal(err)
+		}
+	})
 	return t
+}
+
+func timed(part func()) time.Duration {
+	begun := time.Now()
+	part()
+	return time.Since(begun)
 }
 
 // call invokes a step's function as the state machine does.
