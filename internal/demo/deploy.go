@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"text/template"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/keyturn/keyturn/localstack/awsproto"
 	"github.com/keyturn/keyturn/localstack/lambda"
 	"github.com/keyturn/keyturn/policy/compile"
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/stepfunctions"
 )
 
@@ -151,6 +153,9 @@ func (s *stage) switchRotationOn(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "configuring the rotation")
 	}
+	if err := s.tested(ctx); err != nil {
+		return err
+	}
 	bus := eventbridge.NewFromConfig(s.config)
 	if _, err := bus.PutRule(ctx, &eventbridge.PutRuleInput{
 		Name: aws.String("keyturn-rotation-succeeded"),
@@ -164,4 +169,27 @@ func (s *stage) switchRotationOn(ctx context.Context) error {
 		Targets: []ebtypes.Target{{Id: aws.String("watchdog"), Arn: aws.String(functionARN("watchdog"))}},
 	})
 	return err
+}
+
+// tested waits for the test that RotateImmediately=false runs: until it is over,
+// Secrets Manager refuses to rotate.
+func (s *stage) tested(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		out, err := s.secrets.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &s.appARN})
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "waiting for the test of the rotation function")
+		}
+		pending := false
+		for _, stages := range out.VersionIdsToStages {
+			pending = pending || slices.Contains(stages, string(rotation.Pending))
+		}
+		if !pending {
+			return nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "waiting for the test of the rotation function (its log is functions.log, see --keep)")
+		}
+	}
 }

@@ -197,5 +197,6 @@ func (s *stage) rotateInPlace(ctx context.Context) error {
 	s.mu.Lock()
 	s.turns = append(s.turns, t)
 	s.mu.Unlock()
-	return pause(ctx, 8*time.Second)
+	// Connections are recycled after 15 s: then the last consumer has noticed.
+	return pause(ctx, 17*time.Second)
 }

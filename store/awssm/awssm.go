@@ -170,7 +170,11 @@ func (s *Store) Rotate(ctx context.Context, secret, token string) error {
 	if again != nil {
 		return again
 	}
-	if p := d.Versions.Holder(rotation.Pending); p != "" && !d.Versions.Has(p, rotation.Current) {
+	p := d.Versions.Holder(rotation.Pending)
+	if p == token {
+		return nil // our own, asked for again; Secrets Manager takes it up
+	}
+	if p != "" && !d.Versions.Has(p, rotation.Current) {
 		return fault.Wrap(fault.RotationInProgress, err, "starting a rotation while version %s is AWSPENDING", p)
 	}
 	return fault.Wrap(fault.RotationDisabled, err, "starting a rotation")
