@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"time"
 
 	"github.com/keyturn/keyturn/fault"
 )
@@ -188,5 +189,30 @@ func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engi
 		return Result{Outcome: Done}, err
 	}
 	c := s.change(r, s.desc.Versions.Holder(Current), req.Token, supportsHead(req.Token))
-	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) { return do(s.engine, ctx, c) })
+	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
+		res, err := do(s.engine, ctx, c)
+		if fault.Is(err, fault.InvalidStage) && r.readable(ctx, c) {
+			return do(s.engine, ctx, c)
+		}
+		return res, err
+	})
+}
+
+// readable waits a moment for the value of a version that was just made: reads
+// of Secrets Manager may lag behind its writes (FACTS C4.1).
+func (r *Rotator) readable(ctx context.Context, c Change) bool {
+	const tries = 5
+	for i := range tries {
+		if _, err := r.Store.Value(ctx, c.Secret, c.To); err == nil {
+			return true
+		} else if !fault.Is(err, fault.InvalidStage) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Duration(i+1) * 100 * time.Millisecond):
+		}
+	}
+	return false
 }

@@ -283,3 +283,25 @@ func TestNoSecretValueInWhatIsPrintedOrRecorded(t *testing.T) {
 		}
 	}
 }
+
+func TestSetWaitsForAValueThatIsntReadableYet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverSecretsManager)
+	lag := 0
+	w.store.Fail = func(c rotationtest.Call) error {
+		if c.Op == "Value" && c.Version == v2 && lag > 0 {
+			lag--
+			return fault.New(fault.InvalidStage, "no value yet")
+		}
+		return nil
+	}
+	w.must(w.store.Rotate(t.Context(), arn, v2))
+	req := rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, ByStore: true}
+	_, err := w.Create(t.Context(), req)
+	w.must(err)
+	lag = 2
+	w.target.fail["set"] = fault.New(fault.InvalidStage, "version %s has no value", v2)
+	if res, err := w.Set(t.Context(), req); err != nil || res.Outcome != rotation.Done {
+		t.Errorf("%v %v", res.Outcome, err)
+	}
+}

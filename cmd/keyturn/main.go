@@ -25,14 +25,12 @@ const (
 // errFailed says that everything to be said is printed already.
 type errFailed struct{ error }
 
-func main() {
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := command()
+	root := command() //nolint:contextcheck // cobra hands the context to each command
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

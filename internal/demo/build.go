@@ -42,7 +42,7 @@ func (s *stage) build(ctx context.Context) error {
 	}
 	fmt.Fprintln(s.options.Progress, "building the functions (the first time takes a minute)")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w",
-		"-o", s.functions+string(filepath.Separator), "./functions/...")
+		"-o", s.functions+string(filepath.Separator), "./functions/...") //nolint:gosec // our own cache folder
 	cmd.Dir, cmd.Env = strings.TrimSpace(string(root)), append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fault.New(fault.Internal, "building the functions: %s", strings.TrimSpace(string(text)))

@@ -141,7 +141,7 @@ func (s *stage) histories(ctx context.Context, into map[string][]byte) error {
 func (s *stage) watchArgv() {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
-		body, err := os.ReadFile(path) //nolint:gosec // proc
+		body, err := os.ReadFile(path)
 		if err != nil || len(body) == 0 {
 			continue
 		}

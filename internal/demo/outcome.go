@@ -27,6 +27,9 @@ type Outcome struct {
 	ServerRejections  int      `json:"server_rejections"`
 	LeakedIn          []string `json:"leaked_in,omitempty"`
 	AuditRecords      int      `json:"audit_records"`
+	// HeapMiB is what consumers, load and local AWS hold together after the
+	// first rotation and after the last one.
+	HeapMiB []float64 `json:"heap_mib,omitempty"`
 	AuditFindings     []string `json:"audit_findings,omitempty"`
 	KilledFunctions   int      `json:"killed_functions,omitempty"`
 	StoppedExecutions int      `json:"stopped_executions,omitempty"`

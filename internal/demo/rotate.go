@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
+	"runtime"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -76,8 +78,13 @@ func (s *stage) rotate(ctx context.Context, i int) error {
 		}
 	}
 	t.Ended = time.Now()
+	heap := heapMiB()
 	s.mu.Lock()
 	s.turns = append(s.turns, t)
+	if len(s.heap) < 2 {
+		s.heap = append(s.heap, heap)
+	}
+	s.heap[len(s.heap)-1] = heap
 	s.mu.Unlock()
 	s.progress(t)
 	return nil
@@ -135,6 +142,14 @@ func (s *stage) settled(v rotation.Versions, t turn) bool {
 		return v.Has(t.Token, rotation.Rejected) && !v.Has(t.Token, rotation.Current)
 	}
 	return v.Has(t.Token, rotation.Current) || v.Has(t.Token, rotation.Rejected)
+}
+
+// heapMiB is what is reachable on this process's heap.
+func heapMiB() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return math.Round(float64(m.HeapAlloc)/(1<<20)*10) / 10
 }
 
 func (s *stage) waiting(t turn) string {

@@ -200,7 +200,7 @@ type lineFile struct {
 var _ io.Writer = (*lineFile)(nil)
 
 func newLineFile(path string) (*lineFile, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // a path of our own
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "opening the log")
 	}
