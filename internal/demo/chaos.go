@@ -23,7 +23,7 @@ type chaos struct {
 }
 
 func newChaos() *chaos {
-	now := uint64(time.Now().UnixNano())                     
+	now := uint64(time.Now().UnixNano())
 	return &chaos{random: rand.New(rand.NewPCG(now, now>>1))} //nolint:gosec // not for secrets
 }
 

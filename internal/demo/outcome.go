@@ -24,15 +24,15 @@ type Outcome struct {
 	FirstFailures         []string         `json:"first_failures,omitempty"`
 	// ServerRejections are refusals in the servers' logs of logins that had to
 	// be accepted.
-	ServerRejections  int      `json:"server_rejections"`
-	LeakedIn          []string `json:"leaked_in,omitempty"`
-	AuditRecords      int      `json:"audit_records"`
+	ServerRejections int      `json:"server_rejections"`
+	LeakedIn         []string `json:"leaked_in,omitempty"`
+	AuditRecords     int      `json:"audit_records"`
 	// HeapMiB is what consumers, load and local AWS hold together after the
 	// first rotation and after the last one.
-	HeapMiB []float64 `json:"heap_mib,omitempty"`
-	AuditFindings     []string `json:"audit_findings,omitempty"`
-	KilledFunctions   int      `json:"killed_functions,omitempty"`
-	StoppedExecutions int      `json:"stopped_executions,omitempty"`
+	HeapMiB           []float64 `json:"heap_mib,omitempty"`
+	AuditFindings     []string  `json:"audit_findings,omitempty"`
+	KilledFunctions   int       `json:"killed_functions,omitempty"`
+	StoppedExecutions int       `json:"stopped_executions,omitempty"`
 
 	naive            bool
 	records          []audit.Record

@@ -53,7 +53,7 @@ func (s *stage) measured() Outcome {
 			AuthRetries: during.AuthRetries, Reconnects: during.Reconnects, Terminated: during.Terminated,
 			Rotations: len(s.turns), States: [][]string{},
 		},
-		FailedWithoutRotation: baseline.Failed, FailureReasons: during.Reasons,
+		FailedWithoutRotation: baseline.Failed, HeapMiB: s.heap, FailureReasons: during.Reasons,
 		during: during, baseline: baseline, naive: s.options.Naive,
 	}
 	for _, f := range during.FailedDetail {
