@@ -30,7 +30,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := command() //nolint:contextcheck // cobra hands the context to each command
+	root := command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

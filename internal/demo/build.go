@@ -41,8 +41,8 @@ func (s *stage) build(ctx context.Context) error {
 			WithHint("run keyturn demo inside a checkout, or name a folder of built functions with --functions")
 	}
 	fmt.Fprintln(s.options.Progress, "building the functions (the first time takes a minute)")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w",
-		"-o", s.functions+string(filepath.Separator), "./functions/...") //nolint:gosec // our own cache folder
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", //nolint:gosec // our own cache folder
+		"-o", s.functions+string(filepath.Separator), "./functions/...")
 	cmd.Dir, cmd.Env = strings.TrimSpace(string(root)), append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fault.New(fault.Internal, "building the functions: %s", strings.TrimSpace(string(text)))
