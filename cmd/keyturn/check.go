@@ -13,7 +13,7 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	group := &cobra.Command{Use: "policy", Short: "check and compile keyturn.yaml", Args: cobra.NoArgs}
+	group := &cobra.Command{Use: "policy", Short: "check and compile keyturn.yaml", Args: cobra.NoArgs, RunE: showHelp}
 	var out string
 	compileCmd := &cobra.Command{
 		Use: "compile KEYTURN.YAML", Short: "validate the file and write the policy document that functions read", Args: cobra.ExactArgs(1),
@@ -39,7 +39,7 @@ func policyCommand() *cobra.Command {
 }
 
 func auditCommand() *cobra.Command {
-	group := &cobra.Command{Use: "audit", Short: "read and verify the audit trail", Args: cobra.NoArgs}
+	group := &cobra.Command{Use: "audit", Short: "read and verify the audit trail", Args: cobra.NoArgs, RunE: showHelp}
 	var dir string
 	verify := &cobra.Command{
 		Use: "verify SECRET-ARN", Short: "find changed, missing, reordered, truncated and foreign records", Args: cobra.ExactArgs(1),

@@ -55,9 +55,14 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          showHelp,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), resumeCommand(),
 		adoptCommand(), auditCommand())
 	return root
 }
+
+// showHelp makes a group of commands refuse a name that it doesn't have: one
+// that can't run would print its help and succeed.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
