@@ -67,7 +67,11 @@ It exits with 1 if the run didn't show what a rotation promises.`,
 }
 
 func summarize(w io.Writer, o demo.Options, r demo.Outcome) {
-	fmt.Fprintf(w, "\n%d rotations, %d requests, %d failed\n", r.Rotations, r.Requests, r.FailedRequests)
+	fmt.Fprintf(w, "\nrequests        %d, %d failed, through %d rotation", r.Requests, r.FailedRequests, r.Rotations)
+	if r.Rotations != 1 {
+		fmt.Fprint(w, "s")
+	}
+	fmt.Fprintln(w)
 	fmt.Fprintf(w, "latency p99.9   %.1f ms, without rotation %.1f ms\n", r.P999, r.P999WithoutRotation)
 	fmt.Fprintf(w, "old login       %s on every node, %.1f s after its last use\n", r.OldLoginResult, r.OldAliveAfterLastUse)
 	fmt.Fprintf(w, "secret values   %d found in logs, statements, histories, command lines, audit records\n", r.LeakedSecretValues)
