@@ -111,3 +111,35 @@ func TestWatchdogStartsWhatTheLabelsAskFor(t *testing.T) {
 		t.Errorf("started %v", p.started)
 	}
 }
+
+// A failed rotation sends an event. If that started the next try at once, each
+// failure would lead to another failed login.
+func TestWatchdogAsksForAFailedRotationOnceAnHour(t *testing.T) {
+	t.Parallel()
+	r, _, store := rotator(t)
+	if err := store.Rotate(t.Context(), managed, token); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	r.Now = func() time.Time { return now }
+	asked := func() (n int) {
+		for _, c := range store.Calls()[1:] {
+			if c.Op == "Rotate" {
+				n++
+			}
+		}
+		return n
+	}
+	watch := lambdaentry.Watch(r)
+	for range 60 {
+		for _, event := range []string{`{}`, `{"detail":{"additionalEventData":{"SecretId":"` + managed + `"}}}`} {
+			if _, err := watch(t.Context(), []byte(event)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now = now.Add(time.Minute)
+	}
+	if n := asked(); n != 1 {
+		t.Errorf("asked %d times in an hour", n)
+	}
+}

@@ -3,6 +3,8 @@ package lambdaentry
 import (
 	"context"
 	"encoding/json"
+	"hash/fnv"
+	"time"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
@@ -37,7 +39,7 @@ func Watch(r *rotation.Rotator) Handler {
 		if err := json.Unmarshal(event, &e); err != nil {
 			return nil, fault.New(fault.InvalidInput, "the event isn't JSON")
 		}
-		secrets := r.Policies.Secrets()
+		secrets, scheduled := r.Policies.Secrets(), e.Detail.Additional.SecretID == ""
 		if named := e.Detail.Additional.SecretID; named != "" {
 			if _, err := r.Policies.Policy(named); fault.Is(err, fault.NotManaged) {
 				return []watched{}, nil // the rule sees every secret of the account
@@ -47,7 +49,7 @@ func Watch(r *rotation.Rotator) Handler {
 		found := make([]watched, 0, len(secrets))
 		var failed error
 		for _, secret := range secrets {
-			ensured, err := r.EnsureRun(ctx, secret, rotation.EnsureOptions{Retry: true})
+			ensured, err := r.EnsureRun(ctx, secret, rotation.EnsureOptions{Retry: scheduled && hourly(secret, r.Now())})
 			w := watched{
 				Secret: secret, Need: string(ensured.Situation.Need), Run: ensured.Run.Name,
 				Status: string(ensured.Run.Status), Started: ensured.Started,
@@ -60,4 +62,13 @@ func Watch(r *rotation.Rotator) Handler {
 		}
 		return found, failed
 	}
+}
+
+// hourly is true in one minute of each hour, another one for each secret. A
+// rotation that fails is tried again no oftener: an event for each failure would
+// else be an endless row of failed logins, which locks accounts (FACTS C4.15).
+func hourly(secret string, now time.Time) bool {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(secret)) // never fails
+	return int(h.Sum32()%60) == now.Minute()
 }
