@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,15 +59,13 @@ func indexKey(secret string, n int) string {
 	return fmt.Sprintf("%s%08d.json", indexPrefix(secret), n)
 }
 
-var numbered = regexp.MustCompile(`^[0-9]{8}\.json$`)
-
 // number reads the number off a key's last part; 0 means that it has none.
 func number(key string) int {
-	name := key[strings.LastIndexByte(key, '/')+1:]
-	if !numbered.MatchString(name) {
+	digits, ours := strings.CutSuffix(key[strings.LastIndexByte(key, '/')+1:], ".json")
+	if !ours || len(digits) != 8 || strings.Trim(digits, "0123456789") != "" {
 		return 0
 	}
-	n, _ := strconv.Atoi(name[:8])
+	n, _ := strconv.Atoi(digits)
 	return n
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
-	"regexp"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -18,9 +17,6 @@ const (
 	// minPoll keeps a drain under the requests and events of one execution.
 	minPoll = Duration(time.Second)
 )
-
-// consumerForm lets a name be an application_name, a file name and a log field.
-var consumerForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$`)
 
 // checker collects problems.
 type checker struct{ problems []Problem }
@@ -77,10 +73,10 @@ func (c *checker) secret(path, secret string) {
 	switch {
 	case secret == "":
 		c.add(path, "give its ARN, or its name if it doesn't exist yet", "missing")
-	case IsARN(secret) && !arnForm.MatchString(secret):
+	case IsARN(secret) && !isFullARN(secret):
 		c.add(path, "copy the full ARN, with the hyphen and six characters at its end, or give the name alone",
 			"%q is no ARN of a secret", secret)
-	case !IsARN(secret) && !nameForm.MatchString(secret):
+	case !IsARN(secret) && !isName(secret):
 		c.add(path, "use 1 to 512 letters, digits and /_+=.@-", "%q is no name of a secret", secret)
 	}
 }
@@ -114,7 +110,7 @@ func (c *checker) consumers(path string, consumers []Consumer) {
 		switch {
 		case p.Name == "":
 			c.add(at+".name", "name it as it shows itself to the target", "missing")
-		case !consumerForm.MatchString(p.Name):
+		case !isConsumer(p.Name):
 			c.add(at+".name", "use 1 to 63 letters, digits, dots, hyphens and underscores, not beginning with a dot or hyphen",
 				"%q can't name a consumer", p.Name)
 		}

@@ -15,9 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
@@ -139,41 +137,6 @@ func (d Document) Policy(arn string) (rotation.Policy, error) {
 		return rotation.Policy{}, f.WithHint("name the secret by its full ARN")
 	}
 	return rotation.Policy{}, f.WithHint("add it under secrets in keyturn.yaml and deploy, or switch its rotation off")
-}
-
-// IsARN reports whether a listed secret is an ARN and not a name.
-func IsARN(secret string) bool { return strings.HasPrefix(secret, "arn:") }
-
-// Secrets Manager appends a hyphen and six characters to a secret's name (AWS
-// Secrets Manager user guide, "secret ARN"); names hold letters, digits and
-// /_+=.@- (API reference, CreateSecret).
-var (
-	arnForm  = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:([A-Za-z0-9/_+=.@-]{1,512})-[A-Za-z0-9]{6}$`)
-	nameForm = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,512}$`)
-)
-
-// nameOf cuts the name out of a full ARN.
-func nameOf(arn string) (string, bool) {
-	m := arnForm.FindStringSubmatch(arn)
-	if m == nil {
-		return "", false
-	}
-	return m[1], true
-}
-
-// overlap reports whether two listed secrets can be the same one.
-func overlap(a, b string) bool {
-	if a == b {
-		return true
-	}
-	if IsARN(a) == IsARN(b) {
-		return false
-	}
-	if IsARN(b) {
-		a, b = b, a
-	}
-	name, ok := nameOf(a)
-	return ok && name == b
 }
 
 // Problem is one rule that a document breaks.

@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -11,8 +10,6 @@ import (
 
 // minPeriod is the shortest that Secrets Manager schedules.
 const minPeriod = 4 * time.Hour
-
-var rateForm = regexp.MustCompile(`^rate\(([0-9]{1,5}) (hours?|days?)\)$`)
 
 // ParseSchedule reads a schedule expression of Secrets Manager (user guide,
 // "schedule expressions": rate in hours or days; cron in UTC with minute 0 and
@@ -30,16 +27,24 @@ func ParseSchedule(expression string) (period, window time.Duration, err error) 
 }
 
 func parseRate(expression string) (period, window time.Duration, err error) {
-	m := rateForm.FindStringSubmatch(expression)
-	if m == nil {
+	rate := strings.TrimPrefix(expression, "rate(")
+	count, unit, ok := strings.Cut(rate, " ")
+	if count == "" || len(count) > 5 || !consists(count, digits) {
+		ok = false
+	}
+	switch unit {
+	case "hour)", "hours)":
+		period, window = time.Hour, time.Hour
+	case "day)", "days)":
+		period, window = 24*time.Hour, 24*time.Hour
+	default:
+		ok = false
+	}
+	if !ok {
 		return 0, 0, fmt.Errorf("%q is no rate in hours or days", expression)
 	}
-	n, _ := strconv.Atoi(m[1]) // at most five digits
-	unit, window := 24*time.Hour, 24*time.Hour
-	if strings.HasPrefix(m[2], "hour") {
-		unit, window = time.Hour, time.Hour
-	}
-	period = time.Duration(n) * unit
+	n, _ := strconv.Atoi(count) // at most five digits
+	period *= time.Duration(n)
 	if period < minPeriod || period > 1000*24*time.Hour {
 		return 0, 0, fmt.Errorf("%q is out of Secrets Manager's range of 4 hours to 1000 days", expression)
 	}

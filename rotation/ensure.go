@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"regexp"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
@@ -56,12 +56,16 @@ func Read(v Versions, driver Driver) Situation {
 	return Situation{Need: NeedNothing}
 }
 
-var nameable = regexp.MustCompile(`^[A-Za-z0-9_-]{1,36}$`)
+// nameable reports whether a token may stand in an execution's name as it is.
+func nameable(token string) bool {
+	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return token != "" && len(token) <= 36 && strings.Trim(token, allowed) == ""
+}
 
 // RunName is an execution's name without its generation; with "-g" and a number
 // it stays within the 80 characters that Step Functions allows.
 func RunName(secret, token string, d Direction) string {
-	if !nameable.MatchString(token) {
+	if !nameable(token) {
 		sum := sha256.Sum256([]byte(token))
 		token = hex.EncodeToString(sum[:16])
 	}

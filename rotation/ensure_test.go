@@ -52,10 +52,10 @@ func TestReadDerivesTheSituationFromLabels(t *testing.T) {
 func TestRunNamesFitAndDiffer(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for _, token := range []string{v1, v2, strings.Repeat("x", 64), "a b/" + strings.Repeat("c", 40)} {
+	for _, token := range []string{v1, v2, "", "é", "a\nb", strings.Repeat("x", 36), strings.Repeat("x", 37), "a b/" + strings.Repeat("c", 40)} {
 		for _, d := range []rotation.Direction{rotation.Head, rotation.Forward, rotation.Back} {
 			name := rotation.RunName(arn, token, d) + "-g1000000"
-			if len(name) > 80 || strings.ContainsAny(name, " /:") {
+			if len(name) > 80 || strings.ContainsAny(name, " /:\né") {
 				t.Errorf("%q can't name an execution", name)
 			}
 			if seen[name] {
