@@ -51,16 +51,27 @@ func (r *Rotator) promote(ctx context.Context, s scene, c Change) (Result, error
 		}
 		return Result{}, fault.Wrap(fault.Unavailable, err, "marking %s as retiring", c.From)
 	}
-	err = r.Store.Move(ctx, c.Secret, Current, c.To, c.From)
-	if err == nil {
-		return Result{Outcome: Done, Evidence: tested.Evidence}, nil
+	if err = r.Store.Move(ctx, c.Secret, Current, c.To, c.From); err != nil {
+		// A lost answer and a lost race look alike: only the labels tell.
+		desc, again := r.Store.Describe(ctx, c.Secret)
+		if again != nil || !desc.Versions.Has(c.To, Current) {
+			return Result{}, fault.Wrap(fault.Conflict, err, "moving AWSCURRENT to %s", c.To)
+		}
 	}
-	// A lost answer and a lost race look alike: only the labels tell.
-	desc, again := r.Store.Describe(ctx, c.Secret)
-	if again == nil && desc.Versions.Has(c.To, Current) {
-		return Result{Outcome: Done, Evidence: tested.Evidence}, nil
+	r.unpend(ctx, s, c.To)
+	return Result{Outcome: Done, Evidence: tested.Evidence}, nil
+}
+
+// unpend takes AWSPENDING off a promoted version that the machine drives;
+// Secrets Manager cleans up after its own rotations (FACTS C6.3). Left over, it
+// is moved by the next create.
+func (r *Rotator) unpend(ctx context.Context, s scene, token string) {
+	if s.policy.Driver != DriverMachine {
+		return
 	}
-	return Result{}, fault.Wrap(fault.Conflict, err, "moving AWSCURRENT to %s", c.To)
+	if err := r.Store.Detach(ctx, s.desc.ARN, Pending, token); err != nil {
+		r.Log.WarnContext(ctx, "taking AWSPENDING off the promoted version", "secret", s.desc.ARN, "error", err)
+	}
 }
 
 // finished is a late finish: the token is current. If the version that it

@@ -69,7 +69,7 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 	if !req.ByStore && s.policy.Driver == DriverSecretsManager {
 		return r.drive(ctx, s)
 	}
-	if s.policy.Driver == DriverMachine && s.desc.Versions[req.Token] == nil {
+	if s.policy.Driver == DriverMachine && unclaimed(s.desc.Versions, req.Token) {
 		if err := drainInProgress(s.desc.Versions, req.Token); err != nil {
 			return Result{}, err
 		}
@@ -92,6 +92,12 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 		}
 		return res, r.claimPending(ctx, s.desc.ARN, req.Token)
 	})
+}
+
+// unclaimed reports a version that the machine hasn't made yet, or has made and
+// not claimed AWSPENDING for.
+func unclaimed(v Versions, token string) bool {
+	return len(v[token]) == 0 || (v.Has(token, Candidate(token)) && !v.Has(token, Pending) && !v.Has(token, Rejected))
 }
 
 func (r *Rotator) guardCreate(s scene) (already bool, err error) {

@@ -314,9 +314,7 @@ func TestTwoMachinesAtOnce(t *testing.T) {
 	_, err := w.Create(t.Context(), first)
 	w.must(err)
 	_, err = w.Create(t.Context(), second)
-	if !fault.Is(err, fault.RotationInProgress) && !fault.Is(err, fault.InvalidStage) {
-		t.Fatalf("the second machine got %v", err)
-	}
+	wantFault(t, err, fault.RotationInProgress)
 	if w.store.Labels(arn).Holder(rotation.Pending) != v2 {
 		t.Errorf("labels %s", w.labels())
 	}
@@ -369,4 +367,49 @@ func TestAdoptRetiresThePreviousLogin(t *testing.T) {
 	w.must(w.tail(v2, rotation.Forward))
 	w.wantLogins("login-2 accepted")
 	w.wantLabels("1:PREVIOUS 2:CURRENT")
+}
+
+// A machine's create that was killed between its two writes is taken up again.
+func TestCreateKilledBeforeItClaimedPending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	w.store.Fail = func(c rotationtest.Call) error {
+		if c.Op == "Attach" && c.Label == rotation.Pending {
+			w.store.Fail = nil
+			return fault.New(fault.Unavailable, "killed")
+		}
+		return nil
+	}
+	wantFault(t, w.rotate(v2), fault.Unavailable)
+	w.must(w.rotate(v2))
+	w.wantLabels("1:PREVIOUS+RETIRING 2:CURRENT")
+	w.must(w.tail(v2, rotation.Forward))
+	w.wantLabels("1:PREVIOUS 2:CURRENT")
+}
+
+func TestAbortTakesTheCandidatesLabelOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	change := rotation.Change{Secret: arn, To: v3, Policy: rotation.Policy{Driver: rotation.DriverMachine}}
+	w.must(w.store.Put(t.Context(), change, rotation.NewValue("login-3")))
+	res, err := w.Rollback(t.Context(), rotation.Request{Secret: arn, Token: v3, Direction: rotation.Head, Generation: 1})
+	w.must(err)
+	if res.Outcome != rotation.Done || len(w.store.Labels(arn)[v3]) > 0 {
+		t.Errorf("%s, labels %s", res.Outcome, w.labels())
+	}
+}
+
+// A rotation that waits for a drain isn't what a person wants turned back.
+func TestRollbackWhileAnotherRotationWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverSecretsManager)
+	w.must(w.rotate(v2))
+	w.unpend()
+	wantFault(t, w.rotate(v3), fault.DrainInProgress)
+	requestRollback(t, w, v2)
+	w.must(w.tail(v2, rotation.Back))
+	w.wantLabels("1:CURRENT 2:PREVIOUS+REJECTED 3:PENDING")
+	w.must(w.rotate(v3))
+	w.must(w.tail(v3, rotation.Forward))
+	w.wantLogins("login-3 accepted")
 }

@@ -36,10 +36,10 @@ func underWay(v Versions) string {
 	switch {
 	case retiring != "" && v.Has(retiring, Rejected):
 		return retiring
+	case retiring != "" && retiring != current:
+		return current // a rotation that waits for this drain isn't under way yet
 	case pending != "" && pending != current:
 		return pending
-	case retiring != "" && retiring != current:
-		return current
 	}
 	return ""
 }
@@ -185,7 +185,8 @@ func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
 		r.ensureLater(ctx, s.desc.ARN)
 		return Result{Outcome: Promoted}, nil
 	case !v.Has(token, Pending) && !v.Has(token, Rejected) && !v.Has(token, Retiring):
-		return Result{Outcome: Done, Notes: []string{"the version has lost its labels"}}, nil
+		err := r.Store.Detach(ctx, s.desc.ARN, Candidate(token), token)
+		return Result{Outcome: Done, Notes: []string{"the version never got AWSPENDING, or has lost it"}}, err
 	case revoked(v, Request{Token: token, Direction: Back}) && !v.Has(token, Pending):
 		return Result{Outcome: Done}, nil
 	}
