@@ -11,8 +11,8 @@ import (
 
 func main() { lambdaentry.Run(build) }
 
-func build(ctx context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
-	r, err := deployment.Rotator(ctx, "adoptSecret", log)
+func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
+	r, err := deployment.Rotator("adoptSecret", log)
 	if err != nil {
 		return nil, err
 	}

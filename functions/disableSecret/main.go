@@ -11,8 +11,8 @@ import (
 
 func main() { lambdaentry.Run(build) }
 
-func build(ctx context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
-	r, err := deployment.Rotator(ctx, "disableSecret", log)
+func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
+	r, err := deployment.Rotator("disableSecret", log)
 	if err != nil {
 		return nil, err
 	}

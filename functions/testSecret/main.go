@@ -11,8 +11,8 @@ import (
 
 func main() { lambdaentry.Run(build) }
 
-func build(ctx context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
-	r, err := deployment.Rotator(ctx, "testSecret", log)
+func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
+	r, err := deployment.Rotator("testSecret", log)
 	if err != nil {
 		return nil, err
 	}

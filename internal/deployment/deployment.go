@@ -5,13 +5,10 @@
 package deployment
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
@@ -59,14 +56,14 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 
 // Rotator builds the parts of the function with this name, from the process's
 // environment. Callers that aren't functions use Assemble.
-func Rotator(ctx context.Context, function string, log *slog.Logger) (*rotation.Rotator, error) {
+func Rotator(function string, log *slog.Logger) (*rotation.Rotator, error) {
 	settings, err := ReadSettings(os.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := AWSConfig(os.Getenv)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "loading the AWS configuration")
+		return nil, err
 	}
 	return Assemble(cfg, settings, Actor{Name: function, Type: audit.Controller, Lines: os.Stdout}, log)
 }
