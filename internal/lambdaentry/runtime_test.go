@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,8 @@ func misbehave(_ context.Context, req rotation.Request) (rotation.Result, error)
 	switch req.Secret {
 	case "panic":
 		panic("password=" + canary)
+	case "collector":
+		return rotation.Result{Outcome: rotation.Done, Cursor: fmt.Sprint(debug.SetGCPercent(50))}, nil
 	case "deadline":
 		return rotation.Result{}, fmt.Errorf("asking: %w", context.DeadlineExceeded)
 	case "wait":
@@ -132,6 +135,13 @@ func TestAnswerIsWhatTheStateMachineReads(t *testing.T) {
 		if answer[key] != value {
 			t.Errorf("%s = %v, want %v", key, answer[key], value)
 		}
+	}
+}
+
+func TestFunctionsCollectGarbageEarly(t *testing.T) {
+	t.Parallel()
+	if got, _ := invoke(t, "run", event("collector")); !strings.Contains(got.body, `"cursor":"50"`) {
+		t.Errorf("the function's GC percentage: %s", got.body)
 	}
 }
 
