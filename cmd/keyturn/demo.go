@@ -75,6 +75,9 @@ func summarize(w io.Writer, o demo.Options, r demo.Outcome) {
 	fmt.Fprintf(w, "latency p99.9   %.1f ms, without rotation %.1f ms\n", r.P999, r.P999WithoutRotation)
 	fmt.Fprintf(w, "old login       %s on every node, %.1f s after its last use\n", r.OldLoginResult, r.OldAliveAfterLastUse)
 	fmt.Fprintf(w, "secret values   %d found in logs, statements, histories, command lines, audit records\n", r.LeakedSecretValues)
+	for _, where := range r.Unread {
+		fmt.Fprintf(w, "not looked into %s\n", where)
+	}
 	fmt.Fprintf(w, "audit trail     %d records, verified: %v\n", r.AuditRecords, r.AuditOK)
 	fmt.Fprintf(w, "login roles     %d left over\n", r.OrphanRoles)
 	if len(r.States) > 0 {

@@ -89,9 +89,16 @@ func (s *stage) statements(ctx context.Context, into map[string][]byte) error {
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
+	var installed bool
+	if err := conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_available_extensions WHERE name = 'pg_stat_statements'").Scan(&installed); err != nil {
+		return fault.Wrap(fault.Internal, err, "looking for pg_stat_statements")
+	}
+	if !installed {
+		s.unread = append(s.unread, "pg_stat_statements: this PostgreSQL comes without it (Debian's postgresql package has it)")
+		return nil
+	}
 	if _, err := conn.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"); err != nil {
-		return fault.New(fault.Internal, "pg_stat_statements can't be read").
-			WithHint("install PostgreSQL's contrib modules (Debian's postgresql package has them)")
+		return fault.Wrap(fault.Internal, err, "making pg_stat_statements readable")
 	}
 	rows, err := conn.Query(ctx, "SELECT query FROM pg_stat_statements")
 	if err != nil {

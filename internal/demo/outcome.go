@@ -26,7 +26,9 @@ type Outcome struct {
 	// be accepted.
 	ServerRejections int      `json:"server_rejections"`
 	LeakedIn         []string `json:"leaked_in,omitempty"`
-	AuditRecords     int      `json:"audit_records"`
+	// Unread is where nobody could look for secret values.
+	Unread       []string `json:"not_looked_into,omitempty"`
+	AuditRecords int      `json:"audit_records"`
 	// HeapMiB is what consumers, load and local AWS hold together after the
 	// first rotation and after the last one.
 	HeapMiB           []float64 `json:"heap_mib,omitempty"`

@@ -38,7 +38,7 @@ func (s *stage) prove(ctx context.Context) (Outcome, error) {
 		return o, err
 	}
 	o.LeakedIn, err = s.leaks(ctx)
-	o.LeakedSecretValues = len(o.LeakedIn)
+	o.LeakedSecretValues, o.Unread = len(o.LeakedIn), s.unread
 	return o, err
 }
 

@@ -57,6 +57,7 @@ type stage struct {
 	spans   []span
 	turns   []turn
 	now     turn              // the one that is being played
+	unread  []string          // where a leak couldn't be looked for
 	heap    []float64         // MiB after the first and the last turn
 	passes  map[string]string // login → password, of every credential that there ever was
 	argv    map[string]bool   // command lines seen on this machine while it ran
