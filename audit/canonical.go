@@ -117,20 +117,24 @@ func appendCanonical(b []byte, node any) ([]byte, error) {
 		}
 		return append(b, ']'), nil
 	case map[string]any:
-		b = append(b, '{')
-		for i, name := range slices.SortedFunc(maps.Keys(v), compareUTF16) {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(appendString(b, name), ':')
+		var members []byte
+		for _, name := range slices.SortedFunc(maps.Keys(v), compareUTF16) {
 			var err error
-			if b, err = appendCanonical(b, v[name]); err != nil {
+			if members, err = appendMember(members, name, v[name]); err != nil {
 				return nil, err
 			}
 		}
-		return append(b, '}'), nil
+		return append(append(append(b, '{'), members...), '}'), nil
 	}
 	return nil, fmt.Errorf("a %T has no place in JSON", node)
+}
+
+// appendMember appends one member of an object to the ones before it.
+func appendMember(b []byte, name string, value any) ([]byte, error) {
+	if len(b) > 0 {
+		b = append(b, ',')
+	}
+	return appendCanonical(append(appendString(b, name), ':'), value)
 }
 
 // appendNumber relies on encoding/json, which prints a float64 by the same
@@ -172,6 +176,20 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
+// compareUTF16 orders by UTF-16 code units (RFC 8785 section 3.2.3); for ASCII
+// that is the order of bytes.
 func compareUTF16(a, b string) int {
+	if ascii(a) && ascii(b) {
+		return strings.Compare(a, b)
+	}
 	return slices.Compare(utf16.Encode([]rune(a)), utf16.Encode([]rune(b)))
+}
+
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }

@@ -17,6 +17,7 @@ func TestCanonical(t *testing.T) {
 		"escapes":                       {`"\u0041\u00e9\/\u2028<>&\u0007\n\u007f"`, "\"Aé/\u2028<>&\\u0007\\n\u007f\""},
 		"numbers":                       {`[1.0,-0,1e3,1E-7,333333333.33333329,1e21]`, `[1,0,1000,1e-7,333333333.3333333,1e+21]`},
 		"names by their UTF-16":         {`{"\ufb33":1,"\ud83d\ude00":2,"\u20ac":3}`, "{\"€\":3,\"😀\":2,\"\ufb33\":1}"},
+		"names that aren't all ASCII":   {`{"é":1,"z":2,"hash":3,"h\ud83d\ude00":4,"ha":5}`, `{"ha":5,"hash":3,"h😀":4,"z":2,"é":1}`},
 		"empty ones":                    {`[{},[],""]`, `[{},[],""]`},
 		"booleans keep their own order": {`[true,false]`, `[true,false]`},
 	}

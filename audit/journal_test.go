@@ -3,12 +3,15 @@ package audit_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -83,6 +86,66 @@ func TestRecordTwiceIsOnce(t *testing.T) {
 	}
 	if s := verify(t, ledger); s.Records != 1 {
 		t.Errorf("%d records of one act", s.Records)
+	}
+}
+
+// The documented hash, computed from a stored record without this package's sealing.
+func TestHashIsOfTheRecordWithoutIt(t *testing.T) {
+	t.Parallel()
+	ledger := &audittest.Memory{}
+	write(t, &audit.Journal{Ledger: ledger}, secret, "one", "create")
+	for _, k := range []string{index(1), key(secret, "one", 1), key(secret, "one", 2)} {
+		body := ledger.Body(k)
+		if again, err := audit.Canonical(body); err != nil || string(again) != string(body) {
+			t.Errorf("%s isn't canonical: %s, %v", k, body, err)
+		}
+		var members map[string]any
+		decode(t, body, &members)
+		claimed := members["hash"]
+		delete(members, "hash")
+		bare, err := json.Marshal(members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bare, err = audit.Canonical(bare); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%x", sha256.Sum256(bare)); claimed != want {
+			t.Errorf("%s: hash %s, want %s", k, claimed, want)
+		}
+	}
+}
+
+// A record that differs from the one before in a single member is another one.
+func TestRecordsThatDifferAreAllKept(t *testing.T) {
+	t.Parallel()
+	first := record(secret, "one", "create", audit.ResultPhase, 1)
+	changes := []func(*audit.Record){
+		func(r *audit.Record) { r.Time = r.Time.Add(time.Nanosecond) },
+		func(r *audit.Record) { r.Step = "set" },
+		func(r *audit.Record) { r.Phase = audit.Intent },
+		func(r *audit.Record) { r.Outcome = "wait" },
+		func(r *audit.Record) { r.From = "v0" },
+		func(r *audit.Record) { r.Actor = "somebody" },
+		func(r *audit.Record) { r.ActorType = audit.Human },
+		func(r *audit.Record) { r.Missing = []string{"app"} },
+		func(r *audit.Record) { r.Notes = []string{"note"} },
+		func(r *audit.Record) { r.Evidence = []byte(`[1]`) },
+		func(r *audit.Record) { r.PolicyHash = "q" },
+	}
+	for i, change := range changes {
+		ledger := &audittest.Memory{}
+		second := first
+		change(&second)
+		for _, r := range []audit.Record{first, first, second, second} {
+			// A journal that remembers nothing reads the record before.
+			if err := (&audit.Journal{Ledger: ledger}).Record(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := verify(t, ledger); s.Records != 2 {
+			t.Errorf("change %d: %d records; want 2", i, s.Records)
+		}
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // seal marshals a record or an index entry, and gives it its hash: SHA-256 over
@@ -27,16 +29,28 @@ func seal(document any) (body []byte, hash string, err error) {
 	return sealTree(object)
 }
 
+// sealTree encodes each member once: the hashed text and the body differ only
+// by the member "hash".
 func sealTree(object map[string]any) (body []byte, hash string, err error) {
 	delete(object, "hash")
-	bare, err := appendCanonical(nil, object)
-	if err != nil {
-		return nil, "", err
+	var before, after []byte // members by the place of their name
+	for _, name := range slices.SortedFunc(maps.Keys(object), compareUTF16) {
+		part := &before
+		if compareUTF16(name, "hash") > 0 {
+			part = &after
+		}
+		if *part, err = appendMember(*part, name, object[name]); err != nil {
+			return nil, "", err
+		}
 	}
-	hash = digest(bare)
-	object["hash"] = hash
-	body, err = appendCanonical(nil, object)
-	return body, hash, err
+	hash = digest(joinObject(before, after))
+	return joinObject(before, appendString([]byte(`"hash":`), hash), after), hash, nil
+}
+
+// joinObject makes an object of lists of members, any of which may be empty.
+func joinObject(members ...[]byte) []byte {
+	members = slices.DeleteFunc(members, func(m []byte) bool { return len(m) == 0 })
+	return slices.Concat([]byte{'{'}, bytes.Join(members, []byte{','}), []byte{'}'})
 }
 
 // examine reads a stored body. It is intact when it is byte for byte what
