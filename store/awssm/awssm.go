@@ -123,15 +123,9 @@ func (s *Store) Move(ctx context.Context, secret string, label rotation.Label, t
 	return s.label(ctx, secret, label, to, from)
 }
 
-// Detach takes a label off.
+// Detach takes a label off. A label that isn't there is refused by the service,
+// and found to be gone by the look that follows a refusal.
 func (s *Store) Detach(ctx context.Context, secret string, label rotation.Label, version string) error {
-	d, err := s.Describe(ctx, secret)
-	if err != nil {
-		return err
-	}
-	if !d.Versions.Has(version, label) {
-		return nil
-	}
 	return s.label(ctx, secret, label, "", version)
 }
 

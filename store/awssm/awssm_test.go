@@ -165,6 +165,64 @@ func TestDetachTwice(t *testing.T) {
 	}
 }
 
+func TestDetachLooksOnlyWhenRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	token := f.pend()
+	f.must(f.Attach(t.Context(), f.arn, rotation.Retiring, f.first))
+	var calls []string
+	f.aws.SecretsManager.SetFault(func(_ context.Context, action string, before bool) error {
+		if before {
+			calls = append(calls, action)
+		}
+		return nil
+	})
+	const write, look = "UpdateSecretVersionStage", "DescribeSecret"
+	tests := []struct {
+		name    string
+		label   rotation.Label
+		version string
+		want    fault.Name // empty: success
+		calls   []string
+	}{
+		{"the label is there", rotation.Pending, token, "", []string{write}},
+		{"nobody has it", rotation.Pending, token, "", []string{write, look}},
+		{"another has it", rotation.Retiring, token, "", []string{write, look}},
+		{"no such version", rotation.Retiring, uuid.NewString(), "", []string{write, look}},
+		{"the current label", rotation.Current, f.first, fault.Conflict, []string{write, look}},
+	}
+	for _, tt := range tests {
+		calls = nil
+		if err := f.Detach(t.Context(), f.arn, tt.label, tt.version); (err == nil) != (tt.want == "") || err != nil && !fault.Is(err, tt.want) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if !slices.Equal(calls, tt.calls) {
+			t.Errorf("%s: called %v, want %v", tt.name, calls, tt.calls)
+		}
+	}
+	if v := f.versions(); !v.Has(f.first, rotation.Retiring) || !v.Has(f.first, rotation.Current) {
+		t.Errorf("labels %v", v)
+	}
+	f.wants(f.Detach(t.Context(), f.arn+"x", rotation.Retiring, f.first), fault.InvalidInput)
+}
+
+func TestDetachWithALostAnswer(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	token := f.pend()
+	var lost atomic.Bool
+	f.aws.SecretsManager.SetFault(func(_ context.Context, action string, before bool) error {
+		if action == "UpdateSecretVersionStage" && !before && lost.CompareAndSwap(false, true) {
+			return &awsproto.Error{Code: "InternalServiceError", Message: "lost", Status: 500}
+		}
+		return nil
+	})
+	f.must(f.Detach(t.Context(), f.arn, rotation.Pending, token))
+	if !lost.Load() || f.versions().Holder(rotation.Pending) != "" {
+		t.Error("no answer was lost, or the label is still there")
+	}
+}
+
 // The answer of a label write is lost, the SDK sends it again, and the second
 // one is refused because the first has happened.
 func TestALostAnswerIsNotALostRace(t *testing.T) {
