@@ -1,6 +1,7 @@
 package postgres
 
-// Quoting, for tests against a real server.
+// Quoting, for tests against a real server, and waiting, for tests on a clock of
+// their own.
 var (
 	Ident     = ident
 	Literal   = literal
@@ -8,4 +9,6 @@ var (
 	FreshName = freshName
 	Password  = newPassword
 	Verifier  = verifier
+
+	Eventually = eventually
 )

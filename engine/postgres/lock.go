@@ -116,17 +116,19 @@ func (t *target) mark(ctx context.Context, tx pgx.Tx) (*role, error) {
 	return r, nil
 }
 
-// settle is how long one call waits for a replica or a session, and poll how
-// often it looks meanwhile. Longer waits are the machine's.
+// settle is how long one call waits for a replica or a session. The pause
+// between two looks doubles: what is awaited mostly takes a few milliseconds.
+// Longer waits are the machine's.
 const (
-	settle = 2 * time.Second
-	poll   = 25 * time.Millisecond
+	settle     = 2 * time.Second
+	firstPause = 2 * time.Millisecond
+	mostPause  = 25 * time.Millisecond
 )
 
 // eventually looks until ready or until settle has passed.
 func eventually(ctx context.Context, look func(context.Context) (bool, error)) (bool, error) {
 	deadline := time.Now().Add(settle)
-	for {
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		ready, err := look(ctx)
 		if ready || err != nil || time.Now().After(deadline) {
 			return ready, err
@@ -134,7 +136,7 @@ func eventually(ctx context.Context, look func(context.Context) (bool, error)) (
 		select {
 		case <-ctx.Done():
 			return false, fault.New(fault.Unavailable, "the call ran out of time")
-		case <-time.After(poll):
+		case <-time.After(pause):
 		}
 	}
 }
