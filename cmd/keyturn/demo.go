@@ -23,28 +23,30 @@ of different habits work, rotates their login with the real functions and the
 real state machine, and proves that the old login is dead.
 
 It exits with 1 if the run didn't show what a rotation promises.`,
-		Args: cobra.NoArgs,
+		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Progress = cmd.ErrOrStderr()
 			if !asJSON && o.Report == "" {
 				o.Report = "report.html"
 			}
 			outcome, err := demo.Run(cmd.Context(), o)
-			if err != nil {
+			if err != nil && cmd.Context().Err() != nil {
+				return fault.New(fault.Unavailable, "interrupted").WithHint("the servers that the demo started have ended; run it again")
+			}
+			if err != nil && !outcome.Complete() {
 				return err
 			}
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(outcome)
-			} else {
-				summarize(cmd.OutOrStdout(), o, outcome)
+			if err := show(cmd.OutOrStdout(), asJSON, o, outcome); err != nil {
+				return fault.Wrap(fault.Internal, err, "writing the result")
 			}
 			if err != nil {
-				return fault.Wrap(fault.Internal, err, "writing the result")
+				return err // the report alone couldn't be written
 			}
 			if failures := outcome.Failures(); len(failures) > 0 {
 				for _, f := range failures {
 					fmt.Fprintln(cmd.ErrOrStderr(), "keyturn: not shown:", f)
 				}
+				fmt.Fprintln(cmd.ErrOrStderr(), "hint: the report shows when; run it again with --keep to have the logs, or with a lower --rate if this machine is slow")
 				return errFailed{}
 			}
 			return nil
@@ -57,13 +59,21 @@ It exits with 1 if the run didn't show what a rotation promises.`,
 	f.BoolVar(&o.KillRandom, "kill-random", false, "kill functions and stop executions at random moments")
 	f.BoolVar(&o.Rollback, "rollback", false, "trouble after promotion: go back to the old login")
 	f.BoolVar(&o.Naive, "naive", false, "the negative control: change the password in place, and see what fails")
-	f.BoolVar(&o.Keep, "keep", false, "keep the folder with logs, policy and audit trail")
+	f.BoolVar(&o.Keep, "keep", false, "keep the folder with the logs (PostgreSQL's too), policy and audit trail")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object to stdout, progress to stderr")
 	f.StringVar(&o.Report, "report", "", "write the HTML report here (default report.html, none with --json)")
 	f.StringVar(&o.Version, "postgres", "", "PostgreSQL's major version, 15 or 18 (default: the newest of Debian's)")
 	f.StringVar(&o.Functions, "functions", "", "folder of built functions (default: build them)")
 	f.DurationVar(&o.Baseline, "baseline", 6*time.Second, "how long the same load runs without rotation first")
 	return cmd
+}
+
+func show(w io.Writer, asJSON bool, o demo.Options, r demo.Outcome) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	summarize(w, o, r)
+	return nil
 }
 
 func summarize(w io.Writer, o demo.Options, r demo.Outcome) {

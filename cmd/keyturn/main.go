@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,14 +24,18 @@ const (
 	exitError  = 2 // the command couldn't do its work
 )
 
-// errFailed says that everything to be said is printed already.
+// errFailed ends a command with exitFailed; without an error everything to be
+// said is printed already.
 type errFailed struct{ error }
+
+func (e errFailed) Unwrap() error { return e.error }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends at once
 	root := command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -38,14 +44,28 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	if _, failed := err.(errFailed); failed { //nolint:errorlint // made and read in this package only
-		return exitFailed
+	code := exitError
+	var failed errFailed
+	if errors.As(err, &failed) {
+		if failed.error == nil {
+			return exitFailed
+		}
+		code = exitFailed
+	} else if ctx.Err() != nil {
+		err = interrupted(err)
 	}
 	fmt.Fprintf(stderr, "keyturn: %s\n", lambdaentry.Redact(err.Error()))
-	if hint := fault.HintOf(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	fmt.Fprintf(stderr, "hint: %s\n", hintFor(err))
+	return code
+}
+
+// interrupted replaces what an interrupt made of whatever was going on.
+func interrupted(err error) error {
+	hint := fault.HintOf(err)
+	if hint == "" {
+		hint = "nothing was turned back; keyturn status shows how far it came"
 	}
-	return exitError
+	return fault.New(fault.Unavailable, "interrupted").WithHint("%s", hint)
 }
 
 func command() *cobra.Command {
@@ -54,9 +74,13 @@ func command() *cobra.Command {
 		Short:         "rotate credentials without an outage, and leave no old one alive",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Version:       version(),
+		Args:          nothing,
 		RunE:          showHelp,
 	}
+	root.SetFlagErrorFunc(badFlag)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), resumeCommand(),
 		adoptCommand(), auditCommand())
@@ -66,3 +90,11 @@ func command() *cobra.Command {
 // showHelp makes a group of commands refuse a name that it doesn't have: one
 // that can't run would print its help and succeed.
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// version is what the Go command wrote into the binary.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}

@@ -12,7 +12,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
@@ -34,14 +36,19 @@ func (t *target) flags(cmd *cobra.Command) *cobra.Command {
 }
 
 func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
-	for flag, value := range map[string]string{"policy": t.settings.Policy, "state-machine": t.settings.StateMachine, "audit-dir": t.settings.AuditDir} {
-		if value == "" {
-			return nil, fault.New(fault.InvalidInput, "--%s is missing", flag).WithHint("give the flag, or set its environment variable (keyturn %s --help)", cmd.Name())
+	for _, s := range []struct{ flag, value, env string }{
+		{"policy", t.settings.Policy, deployment.EnvPolicy},
+		{"state-machine", t.settings.StateMachine, deployment.EnvStateMachine},
+		{"audit-dir", t.settings.AuditDir, deployment.EnvAuditDir},
+	} {
+		if s.value == "" {
+			return nil, fault.New(fault.InvalidInput, "--%s is missing", s.flag).
+				WithHint("give the flag, or set %s (keyturn %s --help)", s.env, cmd.Name())
 		}
 	}
-	cfg, err := config.LoadDefaultConfig(cmd.Context())
+	cfg, err := awsConfig(cmd.Context())
 	if err != nil {
-		return nil, fault.Wrap(fault.InvalidInput, err, "loading the AWS configuration")
+		return nil, err
 	}
 	actor := deployment.Actor{Name: "operator", Type: audit.Human, Lines: io.Discard}
 	if u, err := user.Current(); err == nil {
@@ -50,10 +57,28 @@ func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
 	return deployment.Assemble(cfg, t.settings, actor, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 }
 
+// awsConfig reads the environment's AWS settings, and tells at once what is
+// missing: the first call would tell it in the SDK's words.
+func awsConfig(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+	if err != nil {
+		return cfg, fault.Wrap(fault.InvalidInput, fault.New(fault.InvalidInput, "%s", err).
+			WithHint("check AWS_PROFILE and the AWS configuration file"), "reading the AWS settings")
+	}
+	if cfg.Region == "" {
+		return cfg, fault.New(fault.InvalidInput, "no AWS region is set").WithHint("set AWS_REGION, or a profile that has one by AWS_PROFILE")
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return cfg, fault.Wrap(fault.PermissionDenied, fault.New(fault.PermissionDenied, "%s", err).
+			WithHint("log in to AWS (aws sso login), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "looking for AWS credentials")
+	}
+	return cfg, nil
+}
+
 func rotateCommand() *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: "rotate SECRET-ARN", Short: "start a rotation by the state machine", Args: cobra.ExactArgs(1),
+		Use: "rotate SECRET-ARN", Short: "start a rotation by the state machine", Args: exactly("SECRET-ARN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := t.rotator(cmd)
 			if err != nil {
@@ -73,7 +98,7 @@ func rotateCommand() *cobra.Command {
 func runCommand(use, short string, ask func(*rotation.Rotator, context.Context, string) (rotation.Ensured, error)) *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: use + " SECRET-ARN", Short: short, Args: cobra.ExactArgs(1),
+		Use: use + " SECRET-ARN", Short: short, Args: exactly("SECRET-ARN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := t.rotator(cmd)
 			if err != nil {
@@ -120,7 +145,7 @@ func printEnsured(w io.Writer, e rotation.Ensured) {
 func statusCommand() *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: "status SECRET-ARN", Short: "show the labels, what they ask for and what was seen last", Args: cobra.ExactArgs(1),
+		Use: "status SECRET-ARN", Short: "show the labels, what they ask for and what was seen last", Args: exactly("SECRET-ARN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := t.rotator(cmd)
 			if err != nil {
