@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/keyturn/keyturn/fault"
 )
 
 // debianRoot holds one folder per PostgreSQL version that Debian installed.
@@ -47,15 +49,31 @@ func findBinaries(version string) (string, error) {
 			return dir, nil
 		}
 	}
-	mend := "apt-get install postgresql"
+	name, mend := "PostgreSQL", "install it with: apt-get install postgresql"
 	switch {
 	case version == "18":
-		mend = "make deps (it runs internal/pgtest/install-postgres-18.sh)"
+		mend = "install it with: make deps (it runs internal/pgtest/install-postgres-18.sh)"
 	case version != "":
-		mend = "apt-get install postgresql-" + version
+		mend = "install it with: apt-get install postgresql-" + version
 	}
-	return "", fmt.Errorf("PostgreSQL %s isn't installed (looked in %s); install it with: %s",
-		version, strings.Join(candidates, ", "), mend)
+	if version != "" {
+		name += " " + version
+	}
+	hint := "install it as said above"
+	if there := installed(); len(there) > 0 {
+		hint += ", or use a version that is here: " + strings.Join(there, ", ")
+	}
+	return "", fault.New(fault.InvalidInput, "%s isn't installed (looked in %s); %s", name, strings.Join(candidates, ", "), mend).
+		WithHint("%s", hint)
+}
+
+// installed lists Debian's versions.
+func installed() []string {
+	found, _ := filepath.Glob(filepath.Join(debianRoot, "*", "bin", "initdb")) // the pattern is well formed
+	for i, path := range found {
+		found[i] = filepath.Base(filepath.Dir(filepath.Dir(path)))
+	}
+	return found
 }
 
 func newestDebian() string {

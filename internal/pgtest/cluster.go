@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keyturn/keyturn/fault"
 )
 
 // superuser is the cluster's bootstrap role.
@@ -100,6 +102,9 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the cluster's folder: %w", err)
 	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("finding the cluster's folder: %w", err)
+	}
 	c := &Cluster{Dir: dir, root: root, as: as, opts: opts, password: randomHex()}
 	if err := c.start(ctx); err != nil {
 		c.Stop()
@@ -111,6 +116,10 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 func (c *Cluster) start(ctx context.Context) error {
 	if err := c.as.own(c.Dir); err != nil {
 		return fmt.Errorf("handing over the cluster's folder: %w", err)
+	}
+	if !c.as.reachable(filepath.Dir(c.Dir)) {
+		return fault.New(fault.InvalidInput, "PostgreSQL can't run below %s: it refuses root, and its account may not enter that folder", filepath.Dir(c.Dir)).
+			WithHint("point TMPDIR at a folder that everybody may enter, such as /tmp, or run as another user than root")
 	}
 	if !c.as.reachable(filepath.Join(c.root, "bin")) {
 		to := filepath.Join(c.Dir, "pg")
@@ -206,7 +215,7 @@ func (c *Cluster) run(ctx context.Context, s *Server, extra string) error {
 
 func (c *Cluster) launch(ctx context.Context, s *Server) error {
 	p, err := launch(c.as, s.LogFile, c.Dir, filepath.Join(c.root, "bin", "postgres"),
-		"-D", s.data, "-F", "-k", c.Dir, "-h", s.Host, "-p", strconv.Itoa(s.Port))
+		"-D", s.data, "-F", "-k", "", "-h", s.Host, "-p", strconv.Itoa(s.Port))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/pgtest"
 )
 
@@ -57,7 +58,7 @@ func TestClusterStartsOnEachVersion(t *testing.T) {
 func TestMissingVersionSaysWhatInstallsIt(t *testing.T) {
 	t.Parallel()
 	_, err := pgtest.Start(context.Background(), pgtest.Options{Version: "9"})
-	if err == nil || !strings.Contains(err.Error(), "apt-get install postgresql-9") {
+	if err == nil || !strings.Contains(err.Error(), "apt-get install postgresql-9") || fault.HintOf(err) == "" {
 		t.Fatalf("got %v, want a text that names the package", err)
 	}
 }
