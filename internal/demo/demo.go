@@ -9,51 +9,13 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
 )
-
-// Options is what the flags of keyturn demo say.
-type Options struct {
-	Consumers  int
-	Rate       float64
-	Rotations  int
-	Version    string // PostgreSQL's major version; empty: the newest installed
-	KillRandom bool   // functions and executions are killed at random moments
-	Rollback   bool   // trouble after promotion: back to the old login
-	Naive      bool   // the negative control: ALTER PASSWORD in place
-	Keep       bool   // leave the folder with logs, audit trail and policy
-	Functions  string // folder of built functions; empty: build them
-	Report     string // path of the HTML report; empty: none
-	Baseline   time.Duration
-	Progress   io.Writer // takes the live view; never nil
-}
-
-func (o Options) validate() error {
-	var wrong []error
-	if o.Consumers < 5 || o.Consumers > 200 {
-		wrong = append(wrong, fmt.Errorf("--consumers is %d; give 5 to 200, so that every habit has a consumer", o.Consumers))
-	}
-	if o.Rate < 1 || o.Rate > 20_000 {
-		wrong = append(wrong, fmt.Errorf("--rate is %g; give 1 to 20000 requests a second", o.Rate))
-	}
-	if o.Rotations < 1 || o.Rotations > 1000 {
-		wrong = append(wrong, fmt.Errorf("--rotations is %d; give 1 to 1000", o.Rotations))
-	}
-	if o.Naive && (o.Rollback || o.KillRandom) {
-		wrong = append(wrong, errors.New("--naive is the run without Keyturn; it can't go with --rollback or --kill-random"))
-	}
-	if err := errors.Join(wrong...); err != nil {
-		return fault.Wrap(fault.InvalidInput, err, "reading the flags")
-	}
-	return nil
-}
 
 // The intervals of the load.
 const (
@@ -65,14 +27,18 @@ const (
 )
 
 // Run plays the whole demo. The outcome is complete even when a rotation went
-// wrong; an error means that the demo itself couldn't be played.
+// wrong; an error means that the demo itself couldn't be played, or, with a
+// complete outcome, that its report couldn't be written.
 func Run(ctx context.Context, o Options) (Outcome, error) {
 	if err := o.validate(); err != nil {
 		return Outcome{}, err
 	}
 	dir, err := os.MkdirTemp("", "keyturn-demo-")
 	if err != nil {
-		return Outcome{}, fault.Wrap(fault.Internal, err, "making the demo's folder")
+		return Outcome{}, fault.Wrap(fault.Internal, err, "making the demo's folder (TMPDIR says where)")
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return Outcome{}, fault.Wrap(fault.Internal, err, "finding the demo's folder")
 	}
 	if o.Keep {
 		fmt.Fprintf(o.Progress, "keeping logs, policy and audit trail in %s\n", dir)
@@ -109,10 +75,9 @@ func Run(ctx context.Context, o Options) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	outcome.proven = true
 	if o.Report != "" {
-		if err := s.report(outcome); err != nil {
-			return Outcome{}, err
-		}
+		return outcome, s.report(outcome)
 	}
 	return outcome, nil
 }

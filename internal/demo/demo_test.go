@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,9 +67,17 @@ func TestBadFlags(t *testing.T) {
 	for _, o := range []Options{
 		{Consumers: 1, Rate: 10, Rotations: 1},
 		{Consumers: 10, Rate: 0, Rotations: 1},
+		{Consumers: 10, Rate: math.NaN(), Rotations: 1},
 		{Consumers: 10, Rate: 10},
+		{Consumers: 10, Rate: 10, Rotations: 1, Baseline: -time.Second},
+		{Consumers: 10, Rate: 10, Rotations: 1, Version: "../15"},
+		{Consumers: 10, Rate: 10, Rotations: 1, Report: filepath.Join(t.TempDir(), "nowhere", "report.html")},
+		{Consumers: 10, Rate: 10, Rotations: 1, Report: t.TempDir()},
 		{Consumers: 10, Rate: 10, Rotations: 1, Naive: true, Rollback: true},
 	} {
+		if o.Baseline == 0 {
+			o.Baseline = time.Second
+		}
 		if _, err := Run(t.Context(), o); !fault.Is(err, fault.InvalidInput) {
 			t.Errorf("%+v: %v", o, err)
 		}

@@ -36,10 +36,13 @@ type Outcome struct {
 	KilledFunctions   int       `json:"killed_functions,omitempty"`
 	StoppedExecutions int       `json:"stopped_executions,omitempty"`
 
-	naive            bool
+	naive, proven    bool
 	records          []audit.Record
 	during, baseline load.Totals
 }
+
+// Complete reports whether the run was played to its end.
+func (o Outcome) Complete() bool { return o.proven }
 
 // Failures says, in sentences, what the run has not shown. None means success;
 // for the negative control, success is that it shows failures.

@@ -123,6 +123,7 @@ func (s *stage) openDatabase(ctx context.Context) error {
 	}
 	s.cluster = cluster
 	s.closeLater(cluster.Stop)
+	s.closeLater(s.keepLogs)
 	if s.admin, err = cluster.CreateAdmin(ctx, adminName); err != nil {
 		return err
 	}
@@ -132,6 +133,22 @@ func (s *stage) openDatabase(ctx context.Context) error {
 	}
 	s.passes[app.User], s.passes[s.admin.User] = app.Password, s.admin.Password
 	return cluster.Exec(ctx, "postgres", "ALTER ROLE "+pgtest.Ident(appName)+" CONNECTION LIMIT -1")
+}
+
+// keepLogs copies the servers' logs, which go with the cluster.
+func (s *stage) keepLogs() {
+	if !s.options.Keep {
+		return
+	}
+	for name, node := range map[string]*pgtest.Server{"primary.log": s.cluster.Primary, "replica.log": s.cluster.Replica} {
+		text, err := node.Log()
+		if err == nil {
+			err = os.WriteFile(s.path(name), []byte(text), 0o600)
+		}
+		if err != nil {
+			fmt.Fprintf(s.options.Progress, "keeping %s: %s\n", name, err)
+		}
+	}
 }
 
 func (s *stage) openAWS(ctx context.Context) error {
