@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +39,12 @@ type Situation struct {
 // what a set of labels means.
 func Read(v Versions, driver Driver) Situation {
 	current, retiring, pending := v.Holder(Current), v.Holder(Retiring), v.Holder(Pending)
-	if x := v.Holder(Rejected); x != "" && (x == current || x == pending || x == retiring) {
+	draining := retiring != "" && retiring != current
+	// A version that was never current is turned back after the drain of another.
+	if x := v.Holder(Rejected); x != "" && (x == current || x == retiring || (x == pending && !draining)) {
 		return Situation{Need: NeedRun, Token: x, Direction: Back}
 	}
-	if retiring != "" && retiring != current {
+	if draining {
 		return Situation{Need: NeedRun, Token: current, Direction: Forward}
 	}
 	if orphans := v.Orphans(); len(orphans) > 0 && retiring == "" {
@@ -227,14 +230,28 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 	}
 }
 
-// restartable reads the fault that a failed run names in its cause: what is
-// worth a retry is worth another run; the rest is for a person.
+// restartable reports a failed run that is worth another one, as its fault is
+// worth a retry; the rest is for a person.
 func restartable(run Run) bool {
+	cause := causeOf(run)
+	return fault.Name(cause).Class() == fault.Retry || isPlatform(cause)
+}
+
+// causeOf reads the error that a failed run names in its cause, or "".
+func causeOf(run Run) string {
 	var cause struct{ Error string } // what a Catch writes
 	if err := json.Unmarshal([]byte(run.Cause), &cause); err != nil {
-		return false
+		return ""
 	}
-	return fault.Name(cause.Error).Class() == fault.Retry || isPlatform(cause.Error)
+	return cause.Error
+}
+
+// faultOf is that error's fault; one that isn't ours is Internal.
+func faultOf(run Run) fault.Name {
+	if name := fault.Name(causeOf(run)); slices.Contains(fault.Names(), name) {
+		return name
+	}
+	return fault.Internal
 }
 
 // pause is how long a run that failed is left alone: the function limit,

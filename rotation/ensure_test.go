@@ -38,6 +38,7 @@ func TestReadDerivesTheSituationFromLabels(t *testing.T) {
 		{"rollback asked before promotion", rotation.Versions{v1: {c}, v2: {p, x}}, sm, run(v2, rotation.Back)},
 		{"rollback asked after it", rotation.Versions{v1: {pr, r}, v2: {c, x}}, sm, run(v2, rotation.Back)},
 		{"rolling back", rotation.Versions{v1: {c}, v2: {pr, r, x}}, sm, run(v2, rotation.Back)},
+		{"rollback asked while another drains", rotation.Versions{v1: {r}, v2: {p, x}, v3: {c}}, sm, run(v3, rotation.Forward)},
 		{"rolled back", rotation.Versions{v1: {c}, v2: {pr, x}}, sm, nothing},
 		{"displaced", rotation.Versions{v2: {pr, rotation.Orphan(1)}, v3: {c}}, sm, rotation.Situation{Need: rotation.NeedOrphan, Token: v3, Direction: rotation.Forward, Version: v2}},
 		{"displaced during a drain", rotation.Versions{v1: {r}, v2: {pr, rotation.Orphan(1)}, v3: {c}}, sm, run(v3, rotation.Forward)},

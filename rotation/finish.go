@@ -80,7 +80,12 @@ func (r *Rotator) finished(ctx context.Context, s scene) (Result, error) {
 	v := s.desc.Versions
 	old := v.Holder(Previous)
 	if v.Holder(Retiring) == "" && old != "" && old != s.req.Token && !v.Has(old, Rejected) {
-		if err := r.Store.Attach(ctx, s.desc.ARN, Retiring, old); err != nil {
+		// Its login may be a later rotation's by now: then it was revoked long ago.
+		err := r.alone(ctx, tail{scene: s, from: old, to: s.req.Token})
+		if err == nil {
+			err = r.Store.Attach(ctx, s.desc.ARN, Retiring, old)
+		}
+		if err != nil {
 			r.Log.WarnContext(ctx, "marking the previous version as retiring", "secret", s.desc.ARN, "version", old, "error", err)
 		}
 	}

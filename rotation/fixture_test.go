@@ -58,8 +58,13 @@ func (e *target) look(ctx context.Context, step string, c rotation.Change, act f
 	return rotation.Result{Outcome: rotation.Done}, nil
 }
 
+// login looks again while the store is interrupted: what a target accepts
+// doesn't depend on it.
 func (e *target) login(ctx context.Context, version string) string {
 	v, err := e.store.Value(ctx, arn, version)
+	for fault.Is(err, fault.Unavailable) {
+		v, err = e.store.Value(ctx, arn, version)
+	}
 	if err != nil {
 		return ""
 	}

@@ -90,7 +90,12 @@ func (r *Rotator) Rollback(ctx context.Context, req Request) (Result, error) {
 	}
 	c := s.change(r, token, current, func(Versions) error { return nil })
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
-		return Result{Outcome: Done}, r.retireRejected(ctx, c.Secret, token)
+		err := r.retireRejected(ctx, c.Secret, token)
+		if fault.Is(err, fault.DrainInProgress) {
+			r.ensureLater(ctx, c.Secret)
+			return Result{Outcome: Wait, After: max(headPoll, s.policy.Poll), Missing: []string{err.Error()}}, nil
+		}
+		return Result{Outcome: Done}, err
 	})
 }
 
@@ -109,6 +114,9 @@ func (r *Rotator) restore(ctx context.Context, s scene) (Result, error) {
 			return fault.New(fault.Superseded, "version %s isn't current and rejected any more", token)
 		}
 		return nil
+	}
+	if err := r.overlooked(ctx, s, token, old); err != nil {
+		return Result{}, err
 	}
 	c := s.change(r, old, token, fence)
 	res, err := r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
@@ -134,9 +142,6 @@ func (r *Rotator) moveBack(ctx context.Context, s scene, old string) error {
 	if err := r.Store.Move(ctx, secret, Current, old, token); err != nil {
 		return fault.Wrap(fault.Conflict, err, "moving AWSCURRENT back to %s", old)
 	}
-	if err := r.Store.Detach(ctx, secret, Disabled, old); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "taking KEYTURN_DISABLED off %s", old)
-	}
 	return r.retireRejected(ctx, secret, token)
 }
 
@@ -147,13 +152,19 @@ func (r *Rotator) retireRejected(ctx context.Context, secret, token string) erro
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "reading the labels before retiring %s", token)
 	}
-	holder := desc.Versions.Holder(Retiring)
-	switch {
-	case holder == token:
+	holder, current := desc.Versions.Holder(Retiring), desc.Versions.Holder(Current)
+	if desc.Versions.Has(current, Disabled) {
+		// It has come back, and was enabled and proven before its label moved.
+		if err := r.Store.Detach(ctx, secret, Disabled, current); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "taking KEYTURN_DISABLED off %s", current)
+		}
+	}
+	switch holder {
+	case token:
 		return nil
-	case holder == "":
+	case "":
 		err = r.Store.Attach(ctx, secret, Retiring, token)
-	case holder == desc.Versions.Holder(Current):
+	case current:
 		err = r.Store.Move(ctx, secret, Retiring, token, holder)
 	default:
 		return fault.New(fault.DrainInProgress, "version %s is still being drained", holder).
@@ -190,7 +201,9 @@ func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
 	case revoked(v, Request{Token: token, Direction: Back}) && !v.Has(token, Pending):
 		return Result{Outcome: Done}, nil
 	}
-	if !v.Has(token, Rejected) {
+	// Another rollback keeps its mark until it is over; this one comes after it.
+	other := v.Holder(Rejected)
+	if other == "" || (other != token && other != v.Holder(Retiring) && other != v.Holder(Current)) {
 		if err := r.reject(ctx, s.desc, token); err != nil {
 			return Result{}, err
 		}
@@ -199,6 +212,10 @@ func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	missing := "the rollback " + ensured.Run.Name + " is " + string(ensured.Run.Status)
+	if stuck := ensured.Run; stuck.Status == RunFailed && ensured.After == 0 {
+		return Result{}, fault.New(faultOf(stuck), "run %s, which has to end first, is stuck", stuck.Name).
+			WithHint("its cause says what to mend; then keyturn resume")
+	}
+	missing := "run " + ensured.Run.Name + " is " + string(ensured.Run.Status)
 	return Result{Outcome: Wait, After: max(headPoll, min(ensured.After, time.Minute)), Missing: []string{missing}}, nil
 }

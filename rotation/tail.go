@@ -24,7 +24,7 @@ func (r *Rotator) enterTail(ctx context.Context, step Step, req Request) (tail, 
 	v := s.desc.Versions
 	t := tail{scene: s, from: v.Holder(Retiring), to: v.Holder(Current)}
 	if err := supportsTail(req, t.from, t.to)(v); err == nil {
-		return t, r.displacedBack(ctx, t)
+		return t, r.overlooked(ctx, s, t.from, t.to)
 	}
 	overtaken := req.Direction == Forward && t.to != "" && t.to != req.Token && t.to != t.from
 	if overtaken && v[req.Token] != nil && !v.Has(t.to, Rejected) {
@@ -95,18 +95,28 @@ func (r *Rotator) displaced(ctx context.Context, s scene, version, current strin
 	return fault.Wrap(fault.Conflict, r.Store.Attach(ctx, s.desc.ARN, Orphan(n), version), "keeping track of displaced version %s", version)
 }
 
-// displacedBack does the same for a rollback: its target was current, and isn't.
-// A rolled-back version that was once current holds AWSPREVIOUS until somebody
-// else's write takes it away.
-func (r *Rotator) displacedBack(ctx context.Context, t tail) error {
-	v := t.desc.Versions
-	if t.req.Direction != Back || v.Has(t.from, Previous) || v.Has(t.from, Pending) {
+// overlooked does the same when no run was there to see that write. Undisturbed,
+// the version that goes or the one that comes back holds AWSPREVIOUS; on a third
+// one it says that this was current in between. But a version that goes without
+// ever having been current hasn't moved AWSPREVIOUS at all, and in pair mode the
+// dead version that holds it has the login that goes.
+func (r *Rotator) overlooked(ctx context.Context, s scene, goes, stays string) error {
+	v := s.desc.Versions
+	old := v.Holder(Previous)
+	if old == "" || old == goes || old == stays || (v.Has(goes, Pending) && !v.Has(goes, Current)) {
 		return nil
 	}
-	if old := v.Holder(Previous); old != "" && old != t.to {
-		return r.displaced(ctx, t.scene, old, t.to)
+	going, err := s.engine.Identity(ctx, s.desc.ARN, goes)
+	if fault.Is(err, fault.InvalidStage) {
+		return nil // it never got a value
 	}
-	return nil
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", goes)
+	}
+	if its, err := s.engine.Identity(ctx, s.desc.ARN, old); err != nil || its == going {
+		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", old)
+	}
+	return r.displaced(ctx, s, old, stays)
 }
 
 // order is the engine's order for this tail.
@@ -212,7 +222,7 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 func (r *Rotator) Revoke(ctx context.Context, req Request) (Result, error) {
 	t, err := r.enterTail(ctx, StepRevoke, req)
 	if fault.Is(err, fault.Superseded) && revoked(t.desc.Versions, req) {
-		return Result{Outcome: Done}, nil
+		return Result{Outcome: Done}, r.unpendRejected(ctx, t.desc.ARN, req)
 	}
 	if err != nil {
 		return Result{}, err
@@ -247,16 +257,29 @@ func revoked(v Versions, req Request) bool {
 	}
 }
 
+// unpendRejected is the last write of a rollback. Without AWSPENDING a version
+// that is being discarded would look as if it had once been current.
+func (r *Rotator) unpendRejected(ctx context.Context, secret string, req Request) error {
+	if req.Direction != Back {
+		return nil
+	}
+	return fault.Wrap(fault.Unavailable, r.Store.Detach(ctx, secret, Pending, req.Token), "taking AWSPENDING off %s", req.Token)
+}
+
 // forget takes the labels off, then goes on with what has waited for this end:
-// another displaced version, or the store's next rotation.
+// another displaced version, the store's next rotation, or another rollback.
 func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error) {
-	for _, l := range []Label{Pending, Disabled, Retiring} {
-		if l == Pending && t.req.Direction != Back {
-			continue
-		}
+	labels := []Label{Disabled, Retiring}
+	if t.req.Direction == Back {
+		labels = []Label{Disabled, Candidate(t.from), Retiring} // a claim may have broken off
+	}
+	for _, l := range labels {
 		if err := r.Store.Detach(ctx, t.desc.ARN, l, t.from); err != nil {
 			return Result{}, fault.Wrap(fault.Unavailable, err, "taking %s off the revoked version %s", l, t.from)
 		}
+	}
+	if err := r.unpendRejected(ctx, t.desc.ARN, t.req); err != nil {
+		return Result{}, err
 	}
 	desc, err := r.Store.Describe(ctx, t.desc.ARN)
 	if err != nil {
@@ -267,6 +290,8 @@ func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error
 		if t.req.Direction == Forward && r.retireOrphan(ctx, desc, next.Version) == nil {
 			res.Outcome, res.Missing = Reopened, []string{"displaced version " + next.Version}
 		}
+	case NeedRun:
+		r.ensureLater(ctx, desc.ARN)
 	case NeedStore:
 		if err := r.retryStore(ctx, desc.ARN, next.Token); err != nil {
 			r.Log.WarnContext(ctx, "asking for the rotation that waited", "secret", desc.ARN, "error", err)
