@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,10 @@ const (
 	exitError  = 2 // the command couldn't do its work
 )
 
+// patience is how long after an interrupt another one changes nothing: a
+// terminal and make may each send one.
+const patience = 3 * time.Second
+
 // errFailed ends a command with exitFailed; without an error everything to be
 // said is printed already.
 type errFailed struct{ error }
@@ -35,7 +40,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt ends at once
+	// Cleaning up takes less than a second; whoever interrupts again after that
+	// ends at once, and leaves folders behind.
+	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })
 	root := command()
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -55,9 +55,18 @@ func (s *stage) build(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	scratch := s.path("go-build")
+	if err := os.Mkdir(scratch, 0o700); err != nil {
+		return fault.Wrap(fault.Internal, err, "making the folder to build in")
+	}
+	defer func() { _ = os.RemoveAll(scratch) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", //nolint:gosec // our own cache folder
 		"-o", folder+string(filepath.Separator), "./functions/...")
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	// An interrupted Go command may leave its temporary folder, and a killed one
+	// the compilers that write to it.
+	cmd.Env = append(cmd.Env, "GOTMPDIR="+scratch)
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 10*time.Second
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fault.New(fault.Internal, "building the functions: %s (%s)", strings.TrimSpace(string(text)), err).
 			WithHint("go build ./functions/... in %s shows the same; or name a folder of built functions with --functions", root)
