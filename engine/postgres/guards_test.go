@@ -240,3 +240,33 @@ func TestSettingsComplainTogether(t *testing.T) {
 		t.Errorf("an RDS Proxy is taken for a database: %v", err)
 	}
 }
+
+// Somebody stores the same login again, under a new version id: another host
+// name, say. The next rotation retires that version like any other.
+func TestALoginStoredAgainByHandIsRetired(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		for _, mode := range []string{"fresh", "pair"} {
+			w := newLogin(t, s)
+			w.set["mode"] = mode
+			w.head(version1, version2)
+			w.tail(version1, version2)
+			value, err := w.store.Value(w.ctx, w.arn, version2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const byHand, next = "33333333-aaaa-4aaa-8aaa-333333333333", "44444444-aaaa-4aaa-8aaa-444444444444"
+			if err := w.store.Detach(w.ctx, w.arn, rotation.Pending, version2); err != nil {
+				t.Fatal(err)
+			}
+			w.store.PutByHand(w.arn, byHand, value.Reveal())
+			w.head(byHand, next)
+			w.tail(byHand, next)
+			if err := w.works(w.ctx, byHand); err == nil {
+				t.Errorf("%s: the login stored again still works", mode)
+			}
+			if err := w.works(w.ctx, next); err != nil {
+				t.Errorf("%s: the new login: %v", mode, err)
+			}
+		}
+	})
+}

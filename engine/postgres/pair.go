@@ -70,6 +70,9 @@ func (t *target) takeOver(ctx context.Context, tx pgx.Tx, s shape, seen *role) e
 	if err := t.guard(ctx, tx, to, version); err != nil {
 		return err
 	}
+	if err := t.claim(ctx, tx, from); err != nil {
+		return err
+	}
 	if to == nil {
 		return t.makeLogin(ctx, tx, s.to, t.to.password, s.identity, t.c.To, from)
 	}

@@ -97,6 +97,9 @@ func (t *target) setFresh(ctx context.Context, tx pgx.Tx, s shape) error {
 	if err := t.guard(ctx, tx, to, t.c.To); err != nil {
 		return err
 	}
+	if err := t.claim(ctx, tx, from); err != nil {
+		return err
+	}
 	if s.rename {
 		if from, err = t.moveIdentity(ctx, tx, s, from); err != nil {
 			return err
@@ -111,6 +114,19 @@ func (t *target) setFresh(ctx context.Context, tx pgx.Tx, s shape) error {
 			"ALTER ROLE "+ident(s.to)+" LOGIN INHERIT PASSWORD "+literal(v)+" VALID UNTIL 'infinity'")
 	}
 	return t.makeLogin(ctx, tx, s.to, t.to.password, s.identity, t.c.To, from)
+}
+
+// claim says in the current login's comment that From is the version that it
+// belongs to now: somebody may have stored the same login again under another
+// version id. We have logged in with From, so it is true; and runs of the
+// version that it belonged to are fenced from here on.
+func (t *target) claim(ctx context.Context, tx pgx.Tx, from *role) error {
+	if from.ours == nil || from.ours.Token == t.c.From {
+		return nil
+	}
+	claimed := *from.ours
+	claimed.Token = t.c.From
+	return writeComment(ctx, tx, from, from.name, claimed)
 }
 
 // makeLogin creates a login that acts as the identity and otherwise equals the
