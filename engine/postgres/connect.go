@@ -89,7 +89,8 @@ func (d *dialer) connect(ctx context.Context, address string, as credential, opt
 	cfg.Host, cfg.Port = host, uint16(port)
 	cfg.User, cfg.Password, cfg.Database = as.user, as.password.Reveal(), as.database
 	cfg.Fallbacks, cfg.ValidateConnect, cfg.AfterConnect = nil, nil, nil
-	cfg.RuntimeParams = map[string]string{"application_name": applicationName}
+	// The client's encoding decides what a quote is: nobody else may choose it.
+	cfg.RuntimeParams = map[string]string{"application_name": applicationName, "client_encoding": "UTF8"}
 	cfg.ConnectTimeout = d.connectTimeout
 	if d.plaintext {
 		cfg.RequireAuth = "scram-sha-256,md5" // never the password itself
@@ -118,10 +119,13 @@ func (d *dialer) connect(ctx context.Context, address string, as credential, opt
 // prepared by name don't survive transaction pooling.
 func simple(c *pgx.ConnConfig) { c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol }
 
-// patient bounds every statement of an admin session.
-func patient(limit time.Duration) func(*pgx.ConnConfig) {
+// asAdministrator bounds every statement of an admin session, and lets its names
+// mean PostgreSQL's own objects: a database's owner may choose the search path of
+// everybody who comes, and what a client asks for outranks that.
+func asAdministrator(limit time.Duration) func(*pgx.ConnConfig) {
 	return func(c *pgx.ConnConfig) {
 		c.RuntimeParams["statement_timeout"] = strconv.FormatInt(limit.Milliseconds(), 10)
+		c.RuntimeParams["search_path"] = "pg_catalog"
 	}
 }
 

@@ -31,7 +31,13 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 		return shape{}, nil, fault.Wrap(fault.CredentialRejected, err, "using the current credential")
 	}
 	defer own.close()
-	s, err := t.derive(ctx, own, t.from.username, t.c.To)
+	admin, err := t.asAdmin(ctx, "")
+	if err != nil {
+		return shape{}, nil, err
+	}
+	defer admin.close()
+	// Not asked of the login itself: whoever holds it chooses its search path.
+	s, err := t.derive(ctx, admin, t.from.username, t.c.To)
 	if err != nil {
 		return s, nil, err
 	}
@@ -39,11 +45,6 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 	if err := f.database(ctx, own, s); err != nil {
 		return s, nil, err
 	}
-	admin, err := t.asAdmin(ctx, "")
-	if err != nil {
-		return s, nil, err
-	}
-	defer admin.close()
 	for _, check := range []func(context.Context, querier, *target, shape) error{
 		f.attributes, f.names, f.rights, f.parameters, f.room, f.holders, f.hba, f.renaming,
 	} {

@@ -57,13 +57,30 @@ func (e *Engine) Set(ctx context.Context, c rotation.Change) (rotation.Result, e
 
 // mayUseAdmin is the guard against being steered: the current credential has to
 // log in, and the new login has to be the one that this rotation would make.
+//
+// The login's own session is believed where it says no. Where it says yes the
+// admin looks again: whoever holds the login chooses its search path, and so what
+// the catalogue's names mean to it.
 func (t *target) mayUseAdmin(ctx context.Context) (shape, error) {
 	own, err := t.dial.try(ctx, t.from.address(), t.from.login())
 	if err != nil {
 		return shape{}, fault.Wrap(fault.CredentialRejected, err, "neither the new nor the current credential logs in")
 	}
 	defer own.close()
-	s, err := t.derive(ctx, own, t.from.username, t.c.To)
+	if s, err := t.mayMake(ctx, own); err != nil {
+		return s, err
+	}
+	admin, err := t.asAdmin(ctx, "")
+	if err != nil {
+		return shape{}, err
+	}
+	defer admin.close()
+	return t.mayMake(ctx, admin)
+}
+
+// mayMake derives who is who and refuses a new login that isn't this rotation's.
+func (t *target) mayMake(ctx context.Context, q querier) (shape, error) {
+	s, err := t.derive(ctx, q, t.from.username, t.c.To)
 	if err != nil {
 		return s, err
 	}

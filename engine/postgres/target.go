@@ -156,7 +156,7 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 		return s, nil
 	}
 	as := t.admin.login()
-	s, err := t.dial.connect(ctx, node, as, patient(time.Duration(t.set.StatementTimeout)))
+	s, err := t.dial.connect(ctx, node, as, asAdministrator(time.Duration(t.set.StatementTimeout)))
 	if err != nil {
 		return nil, fault.Wrap(fault.CredentialRejected, named(err, "logging in on "+node), "using the admin's login %s", as.user)
 	}
