@@ -183,9 +183,10 @@ func TestAWSCLI(t *testing.T) {
 
 func cli(t *testing.T, endpoint string, args ...string) (stdout, stderr []byte, err error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "aws", args...)
+	// Debian's version of the CLI doesn't know AWS_ENDPOINT_URL.
+	cmd := exec.CommandContext(t.Context(), "aws", append([]string{"--endpoint-url", endpoint}, args...)...)
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+endpoint, "AWS_ACCESS_KEY_ID=AKIACLI", "AWS_SECRET_ACCESS_KEY=unused",
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=AKIACLI", "AWS_SECRET_ACCESS_KEY=unused",
 		"AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_DEFAULT_OUTPUT=json", "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE="+home+"/config", "AWS_SHARED_CREDENTIALS_FILE="+home+"/credentials")
 	var out, errOut bytes.Buffer

@@ -16,6 +16,13 @@ type Invoker interface {
 	Invoke(ctx context.Context, function string, payload []byte) (Invocation, error)
 }
 
+// Registry is an Invoker that knows its functions.
+type Registry interface {
+	Invoker
+	// Has reports whether there is such a function, by name or ARN.
+	Has(function string) bool
+}
+
 // Invocation is one answered call of a function.
 type Invocation struct {
 	Payload       []byte

@@ -68,7 +68,7 @@ type Function struct {
 	Aliases        []string // qualifiers that mean $LATEST
 }
 
-// Service is the local Lambda. It implements host.Invoker and http.Handler.
+// Service is the local Lambda. It implements host.Registry and http.Handler.
 // Close it: it owns processes.
 type Service struct {
 	config  Config
@@ -210,6 +210,12 @@ func (s *Service) find(reference string) (*function, error) {
 		return nil, notFound(reference)
 	}
 	return f, nil
+}
+
+// Has implements host.Registry.
+func (s *Service) Has(reference string) bool {
+	_, err := s.find(reference)
+	return err == nil
 }
 
 const latest = "$LATEST"

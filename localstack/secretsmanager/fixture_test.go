@@ -111,6 +111,8 @@ func (fn *function) Invoke(ctx context.Context, name string, payload []byte) (ho
 	return host.Invocation{Payload: []byte("null")}, nil
 }
 
+func (*function) Has(name string) bool { return name == functionARN }
+
 func (fn *function) rotate(ctx context.Context, e rotationEvent) error {
 	d, err := fn.f.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: &e.SecretID})
 	if err != nil {

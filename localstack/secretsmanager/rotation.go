@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/localstack/awsproto"
+	"github.com/keyturn/keyturn/localstack/host"
 )
 
 // rotation is how and when a secret rotates, and what is going on.
@@ -79,6 +80,9 @@ func (s *Service) rotateSecret(in rotateSecretInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayInvoke(in.RotationLambdaARN); err != nil {
+		return nil, err
+	}
 	if held := sec.labels[pending]; held != "" && held != sec.labels[current] {
 		s.reattempt(sec, held)
 		return nil, awsproto.Errorf("InvalidRequestException",
@@ -97,6 +101,16 @@ func (s *Service) rotateSecret(in rotateSecretInput) (any, error) {
 		s.start(sec, in.ClientRequestToken, !immediately)
 	}
 	return out, nil
+}
+
+// mayInvoke refuses a function that is named in the call and isn't there, as AWS
+// does for one that it may not invoke (user guide, "Troubleshoot rotation").
+func (s *Service) mayInvoke(function string) error {
+	if known, ok := s.invoker.(host.Registry); ok && function != "" && !known.Has(function) {
+		return awsproto.Errorf("AccessDeniedException",
+			"Secrets Manager cannot invoke the specified Lambda function. Ensure that the function policy grants access to the principal secretsmanager.amazonaws.com.")
+	}
+	return nil
 }
 
 // merged is the configuration after this call: what it leaves out stays.

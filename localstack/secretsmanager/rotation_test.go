@@ -362,6 +362,7 @@ func TestRotateSecretRefuses(t *testing.T) {
 	}{
 		{"no function", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = nil }, "InvalidRequestException", "No Lambda rotation function ARN"},
 		{"a name for an ARN", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = aws.String("rotate") }, "InvalidParameterException", "RotationLambdaARN"},
+		{"a function that isn't there", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = aws.String(functionARN + "2") }, "AccessDeniedException", "secretsmanager.amazonaws.com"},
 		{"a short token", func(in *sm.RotateSecretInput) { in.ClientRequestToken = aws.String("short") }, "InvalidParameterException", "32-64"},
 		{"no such secret", func(in *sm.RotateSecretInput) { in.SecretId = aws.String("nothing") }, "ResourceNotFoundException", "can't find the specified secret"},
 		{"a replica", func(in *sm.RotateSecretInput) { in.SecretId = aws.String("replica") }, "InvalidRequestException", "replica"},
