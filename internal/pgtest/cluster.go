@@ -25,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/scratch"
 )
 
 // superuser is the cluster's bootstrap role.
@@ -56,6 +57,7 @@ type Cluster struct {
 	// CAFile verifies the servers' certificates; empty without TLS.
 	CAFile string
 
+	folder   *scratch.Dir
 	root     string // bin, lib and share
 	as       *account
 	password string
@@ -98,14 +100,11 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "keyturn-pg-")
+	folder, err := scratch.Make("", "keyturn-pg-")
 	if err != nil {
 		return nil, fmt.Errorf("making the cluster's folder: %w", err)
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, fmt.Errorf("finding the cluster's folder: %w", err)
-	}
-	c := &Cluster{Dir: dir, root: root, as: as, opts: opts, password: randomHex()}
+	c := &Cluster{Dir: folder.Path, folder: folder, root: root, as: as, opts: opts, password: randomHex()}
 	if err := c.start(ctx); err != nil {
 		c.Stop()
 		return nil, err
@@ -294,7 +293,7 @@ func (c *Cluster) Stop() {
 			s.process.stop(syscall.SIGINT)
 		}
 	}
-	_ = os.RemoveAll(c.Dir) // a leftover in the temporary folder harms nobody
+	_ = c.folder.Remove() // the next cluster's start tries again
 }
 
 // StopNode ends one node, as a failure would.
