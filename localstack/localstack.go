@@ -48,6 +48,9 @@ type Options struct {
 	// Lambda configures the local Lambda service; its clock, logger and
 	// endpoint are filled in.
 	Lambda lambda.Config
+	// Dir is where services make folders for what they don't keep in memory;
+	// Close removes them. The system's temporary folder if empty.
+	Dir string
 	// Services are further services by X-Amz-Target.
 	Services []awsproto.JSONService
 	// Logger takes what no client is told, such as failed deliveries.
@@ -110,7 +113,7 @@ func (a *AWS) build(o Options) {
 		Clock: a.Clock, Invoker: o.Invoker, Bus: a.Events, Behaviour: o.Behaviour, Fault: o.Fault, Logger: o.Logger,
 	})
 	a.StepFunctions = stepfunctions.New(stepfunctions.Config{
-		Clock: a.Clock, Invoker: o.Invoker, Services: a, Bus: a.Events, Logger: o.Logger, OnState: o.OnState,
+		Clock: a.Clock, Invoker: o.Invoker, Services: a, Bus: a.Events, Logger: o.Logger, OnState: o.OnState, Dir: o.Dir,
 	})
 	a.Events.SetExecutions(a.StepFunctions)
 	// Whoever invokes goes before Lambda.

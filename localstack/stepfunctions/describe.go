@@ -2,7 +2,7 @@ package stepfunctions
 
 import (
 	"encoding/json"
-	"maps"
+	"fmt"
 	"slices"
 	"time"
 
@@ -41,33 +41,40 @@ type executionOutput struct {
 
 func (s *Service) describeExecution(in executionInput) (executionOutput, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	e, err := s.execution(in.ExecutionARN)
+	if err != nil {
+		s.mu.Unlock()
+		return executionOutput{}, err
+	}
+	gone := s.machineGone(e)
+	s.mu.Unlock()
+	return s.describe(e, gone)
+}
+
+func (s *Service) describe(e *execution, gone bool) (executionOutput, error) {
+	now := s.config.Clock.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	end, err := s.end(e)
 	if err != nil {
 		return executionOutput{}, err
 	}
-	return e.describe(s.config.Clock.Now(), s.machineGone(e)), nil
-}
-
-func (e *execution) describe(now time.Time, gone bool) executionOutput {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	out := executionOutput{
 		ExecutionARN: e.arn, StateMachineARN: e.machine.arn, Name: e.name, Status: e.status,
 		StartDate: timestamp(e.started), StopDate: timestamp(e.stopped),
-		Input: e.input, InputDetails: included{true},
+		Input: end.Input, InputDetails: included{true},
 		RedriveCount: e.redrives, RedriveDate: timestamp(e.redriven), RedriveStatus: "REDRIVABLE",
 	}
-	if e.output != nil {
-		out.Output, out.OutputDetails = e.output, &included{true}
+	if end.Output != nil {
+		out.Output, out.OutputDetails = end.Output, &included{true}
 	}
-	if e.failure != nil {
-		out.Error, out.Cause = e.failure.Name, e.failure.Cause
+	if end.Failure != nil {
+		out.Error, out.Cause = end.Failure.Name, end.Failure.Cause
 	}
 	if reason := e.notRedrivable(now, gone); reason != "" {
 		out.RedriveStatus, out.RedriveStatusReason = "NOT_REDRIVABLE", reason
 	}
-	return out
+	return out, nil
 }
 
 func (s *Service) describeForExecution(in executionInput) (machineOutput, error) {
@@ -118,18 +125,23 @@ func (s *Service) listExecutions(in listExecutionsInput) (listExecutionsOutput, 
 	}
 	all := []listedExecution{}
 	for _, e := range slices.Backward(s.order) {
-		if e.machine.arn != in.StateMachineARN || s.executions[e.arn] != e || s.expired(e) {
+		if e.machine.arn != in.StateMachineARN || s.expired(e) {
 			continue
 		}
-		d := e.describe(s.config.Clock.Now(), false)
-		if in.StatusFilter == "" || in.StatusFilter == d.Status {
-			all = append(all, listedExecution{
-				d.ExecutionARN, d.StateMachineARN, d.Name, d.Status, d.StartDate, d.StopDate, d.RedriveCount, d.RedriveDate,
-			})
+		if l := e.listed(); in.StatusFilter == "" || in.StatusFilter == l.Status {
+			all = append(all, l)
 		}
 	}
 	part, next, err := page(all, in.NextToken, in.MaxResults)
 	return listExecutionsOutput{part, next}, err
+}
+
+func (e *execution) listed() listedExecution {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return listedExecution{
+		e.arn, e.machine.arn, e.name, e.status, timestamp(e.started), timestamp(e.stopped), e.redrives, timestamp(e.redriven),
+	}
 }
 
 type historyInput struct {
@@ -153,14 +165,24 @@ func (s *Service) getExecutionHistory(in historyInput) (historyOutput, error) {
 		return historyOutput{}, err
 	}
 	e.mu.Lock()
-	events := slices.Clone(e.events)
+	count, err := e.events, e.unkept
 	e.mu.Unlock()
-	if in.ReverseOrder {
-		slices.Reverse(events)
+	if err != nil {
+		return historyOutput{}, fmt.Errorf("the history of %s isn't whole: %w", e.arn, err)
 	}
-	part, next, err := page(events, in.NextToken, in.MaxResults)
+	from, to, next, err := bounds(count, in.NextToken, in.MaxResults)
 	if err != nil {
 		return historyOutput{}, err
+	}
+	if in.ReverseOrder {
+		from, to = count-to, count-from
+	}
+	part, err := s.archive.events(e.id, from, to)
+	if err != nil {
+		return historyOutput{}, err
+	}
+	if in.ReverseOrder {
+		slices.Reverse(part)
 	}
 	data := in.IncludeExecutionData == nil || *in.IncludeExecutionData
 	out := historyOutput{Events: []map[string]any{}, NextToken: next}
@@ -171,20 +193,19 @@ func (s *Service) getExecutionHistory(in historyInput) (historyOutput, error) {
 }
 
 // entry is an event as the API's HistoryEvent.
-func entry(e asl.Event, data bool) map[string]any {
+func entry(e event, data bool) map[string]any {
 	m := map[string]any{
 		"id": e.ID, "previousEventId": e.Previous, "timestamp": awsproto.Time(e.Time), "type": e.Type,
 	}
 	if e.Key == "" {
 		return m
 	}
-	details := maps.Clone(e.Details)
 	if !data {
 		for _, hidden := range []string{"input", "inputDetails", "output", "outputDetails"} {
-			delete(details, hidden)
+			delete(e.Details, hidden)
 		}
 	}
-	m[e.Key] = details
+	m[e.Key] = e.Details
 	return m
 }
 
@@ -194,7 +215,11 @@ func (s *Service) announce(e *execution) {
 	if s.config.Bus == nil {
 		return
 	}
-	d := e.describe(s.config.Clock.Now(), false)
+	d, err := s.describe(e, false)
+	if err != nil {
+		s.config.Logger.Error("a status change can't be announced", "execution", e.arn, "error", err)
+		return
+	}
 	const longest = 248 << 10 // of input and output; longer ones are left out
 	detail := map[string]any{
 		"executionArn": d.ExecutionARN, "stateMachineArn": d.StateMachineARN, "name": d.Name, "status": d.Status,

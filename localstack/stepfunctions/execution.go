@@ -3,6 +3,7 @@ package stepfunctions
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,26 +17,26 @@ import (
 // package asl's.
 const statusRunning asl.Status = "RUNNING"
 
-// execution is one execution, running or closed.
+// execution is one execution, running or closed. Its history, and what a closed
+// one ended with, lie in the archive.
 type execution struct {
+	id        int // in the archive
 	arn, name string
 	machine   machine // as it was at the start
-	input     string
 
 	mu       sync.Mutex
 	started  time.Time
 	status   asl.Status
 	stopped  time.Time
-	output   *string
-	failure  *asl.Error
-	events   []asl.Event
-	resume   asl.Checkpoint
+	document *document // nil while it lies in the archive
+	events   int       // entries of the history
+	unkept   error     // why the history isn't whole
 	redrives int
 	redriven time.Time
 	token    string // clientToken of the latest redrive
 	inside   []string
-	cancel   context.CancelCauseFunc
-	done     chan struct{} // closed when it has ended; new for every redrive
+	cancel   context.CancelCauseFunc // nil when it has ended
+	done     chan struct{}           // closed when it has ended; new for every redrive
 }
 
 func (e *execution) running() bool {
@@ -63,6 +64,19 @@ func (s *Service) expired(e *execution) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return !e.stopped.IsZero() && e.status != statusRunning && s.config.Clock.Now().Sub(e.stopped) > retention
+}
+
+// purge forgets the executions that ended too long ago; the caller holds the
+// lock.
+func (s *Service) purge() {
+	s.order = slices.DeleteFunc(s.order, func(e *execution) bool {
+		if !s.expired(e) {
+			return false
+		}
+		delete(s.executions, e.arn)
+		s.archive.drop(e.id)
+		return true
+	})
 }
 
 type startInput struct {
@@ -106,26 +120,42 @@ func (s *Service) startExecution(in startInput) (startOutput, error) {
 	if err != nil {
 		return startOutput{}, err
 	}
+	s.purge()
 	arn := executionPrefix + m.name + ":" + name
-	if old, taken := s.executions[arn]; taken && !s.expired(old) {
-		if old.running() && old.input == input {
+	if old, taken := s.executions[arn]; taken {
+		if old.runs(input) {
 			return startOutput{arn, awsproto.Time(old.started)}, nil
 		}
 		return startOutput{}, awsproto.Errorf("ExecutionAlreadyExists", "Execution Already Exists: '%s'", arn)
 	}
-	e := &execution{arn: arn, name: name, machine: *m, input: input, started: s.config.Clock.Now()}
+	if err := s.archive.open(); err != nil {
+		return startOutput{}, err
+	}
+	s.started++
+	e := &execution{
+		id: s.started, arn: arn, name: name, machine: *m, started: s.config.Clock.Now(), document: &document{Input: input},
+	}
 	s.executions[arn] = e
 	s.order = append(s.order, e)
 	s.launch(e, asl.Checkpoint{}, false)
 	return startOutput{arn, awsproto.Time(e.started)}, nil
 }
 
-// launch interprets the machine in the background. The caller holds the lock.
+// runs reports that an execution hasn't ended and has this input.
+func (e *execution) runs(input string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status == statusRunning && e.document.Input == input
+}
+
+// launch interprets the machine in the background. The caller holds the lock
+// and has put the input into the execution's document.
 func (s *Service) launch(e *execution, from asl.Checkpoint, again bool) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	e.mu.Lock()
 	e.status, e.cancel, e.done = statusRunning, cancel, make(chan struct{})
-	e.stopped, e.output, e.failure = time.Time{}, nil, nil
+	e.stopped = time.Time{}
+	input := []byte(e.document.Input)
 	env := asl.Environment{
 		Clock: s.config.Clock, TaskClock: asl.RealTime{}, Random: s.config.Random, Task: s.task,
 		Recorder: func(event asl.Event) { s.record(e, event) },
@@ -143,16 +173,21 @@ func (s *Service) launch(e *execution, from asl.Checkpoint, again bool) {
 		if again {
 			result = e.machine.parsed.Redrive(ctx, env, from)
 		} else {
-			result = e.machine.parsed.Run(ctx, env, []byte(e.input))
+			result = e.machine.parsed.Run(ctx, env, input)
 		}
 		s.finish(e, result)
 	})
 }
 
-// record keeps an event and tells the timeline.
+// record keeps an event and tells the timeline. A history that can't be written
+// doesn't end the execution, but is refused to whoever asks for it.
 func (s *Service) record(e *execution, event asl.Event) {
 	e.mu.Lock()
-	e.events = append(e.events, event)
+	e.events++
+	if err := s.archive.add(e.id, event); err != nil && e.unkept == nil {
+		e.unkept = err
+		s.config.Logger.Error("an execution's history isn't kept", "execution", e.arn, "error", err)
+	}
 	name, _ := event.Details["name"].(string)
 	entered := event.Key == "stateEnteredEventDetails"
 	left := event.Key == "stateExitedEventDetails"
@@ -181,10 +216,11 @@ func without(names []string, name string) []string {
 func (s *Service) finish(e *execution, r *asl.Execution) {
 	now := s.config.Clock.Now()
 	e.mu.Lock()
-	e.status, e.stopped, e.failure, e.resume = r.Status, now, r.Error, r.Resume
+	end := &document{Input: e.document.Input, Failure: r.Error, Resume: r.Resume}
 	if r.Output != nil {
-		e.output = optional(string(r.Output))
+		end.Output = optional(string(r.Output))
 	}
+	e.status, e.stopped, e.document, e.cancel = r.Status, now, end, nil
 	inside := e.inside
 	e.inside = nil
 	done := e.done
@@ -193,12 +229,37 @@ func (s *Service) finish(e *execution, r *asl.Execution) {
 		s.config.OnState(e.arn, inside[i], false, now)
 	}
 	s.announce(e)
+	s.putAway(e, end)
 	close(done)
 	s.mu.Lock()
 	if m, ok := s.machines[e.machine.arn]; ok {
 		s.sweep(m)
 	}
 	s.mu.Unlock()
+}
+
+// putAway moves what an execution ended with into the archive. It stays where
+// it is if that fails, or if the execution has been redriven in between.
+func (s *Service) putAway(e *execution, end *document) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.document != end {
+		return
+	}
+	if err := s.archive.store(e.id, end); err != nil {
+		s.config.Logger.Error("an ended execution is kept in memory", "execution", e.arn, "error", err)
+		return
+	}
+	e.document = nil
+}
+
+// end is what an execution ended with, or so far its input. The caller holds
+// the execution's lock.
+func (s *Service) end(e *execution) (*document, error) {
+	if e.document != nil {
+		return e.document, nil
+	}
+	return s.archive.load(e.id)
 }
 
 // Done returns a channel that is closed when the execution has ended; nil if
@@ -240,7 +301,9 @@ func (s *Service) stopExecution(in stopInput) (stopOutput, error) {
 	e.mu.Lock()
 	cancel, done := e.cancel, e.done
 	e.mu.Unlock()
-	cancel(&asl.Stopped{Name: in.Error, Cause: in.Cause})
+	if cancel != nil {
+		cancel(&asl.Stopped{Name: in.Error, Cause: in.Cause})
+	}
 	<-done
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -273,11 +336,16 @@ func (s *Service) redriveExecution(in redriveInput) (redriveOutput, error) {
 		e.mu.Unlock()
 		return redriveOutput{}, awsproto.Errorf("ExecutionNotRedrivable", "%s", reason)
 	}
+	end, err := s.end(e)
+	if err != nil {
+		e.mu.Unlock()
+		return redriveOutput{}, err
+	}
 	e.redrives++
 	e.redriven, e.token = s.config.Clock.Now(), in.ClientToken
-	from := e.resume
+	e.document = &document{Input: end.Input}
 	e.mu.Unlock()
-	s.launch(e, from, true)
+	s.launch(e, end.Resume, true)
 	return redriveOutput{awsproto.Time(e.redriven)}, nil
 }
 
@@ -297,7 +365,7 @@ func (e *execution) notRedrivable(now time.Time, gone bool) string {
 		return "State machine is in DELETING status"
 	case now.Sub(e.stopped) > period:
 		return "Execution redrivable period exceeded"
-	case len(e.events) >= asl.MaxEvents-1:
+	case e.events >= asl.MaxEvents-1:
 		return "Execution history event limit exceeded"
 	}
 	return ""

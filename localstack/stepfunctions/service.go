@@ -13,8 +13,8 @@ package stepfunctions
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -41,6 +41,9 @@ type Config struct {
 	OnState func(executionARN, state string, entered bool, at time.Time)
 	// Random spreads retries with JitterStrategy FULL; math/rand if nil.
 	Random func() float64
+	// Dir is where the service makes a folder for what executions leave behind,
+	// which Close removes; the system's temporary folder if empty.
+	Dir string
 	// AllMatchesDataLimit lets States.ALL catch States.DataLimitExceeded, which
 	// the service was seen to do and its documentation denies.
 	AllMatchesDataLimit bool
@@ -53,10 +56,13 @@ type Service struct {
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup
 
+	archive archive
+
 	mu         sync.Mutex
 	machines   map[string]*machine   // by ARN
 	executions map[string]*execution // by ARN
 	order      []*execution          // as they were started
+	started    int                   // executions so far
 }
 
 var (
@@ -72,18 +78,24 @@ func New(c Config) *Service {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{config: c, machines: map[string]*machine{}, executions: map[string]*execution{}}
+	s := &Service{
+		config: c, archive: archive{parent: c.Dir}, machines: map[string]*machine{}, executions: map[string]*execution{},
+	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }
 
-// Close aborts every execution and waits for the interpreters. Functions that
-// still work are left to the Lambda service.
+// Close aborts every execution, waits for the interpreters and removes what the
+// executions left behind. Functions that still work are left to the Lambda
+// service.
 func (s *Service) Close() {
 	s.mu.Lock()
 	s.cancel(errClosed)
 	s.mu.Unlock()
 	s.work.Wait()
+	if err := s.archive.close(); err != nil {
+		s.config.Logger.Warn("files of executions are left over", "error", err)
+	}
 }
 
 // TargetPrefix implements awsproto.JSONService.
@@ -169,24 +181,31 @@ func timestamp(t time.Time) *awsproto.Time {
 
 // page cuts a list for an action that takes maxResults and nextToken.
 func page[T any](all []T, token string, most *int) ([]T, string, error) {
+	from, to, next, err := bounds(len(all), token, most)
+	if err != nil {
+		return nil, "", err
+	}
+	return all[from:to], next, nil
+}
+
+// bounds are where a page of so many items begins and ends, and the token of
+// the next one.
+func bounds(items int, token string, most *int) (from, to int, next string, err error) {
 	const longest, usual = 1000, 100
 	n := usual
 	if most != nil && *most != 0 {
 		n = *most
 	}
 	if n < 0 || n > longest {
-		return nil, "", awsproto.Errorf("ValidationException", "maxResults is between 0 and %d", longest)
+		return 0, 0, "", awsproto.Errorf("ValidationException", "maxResults is between 0 and %d", longest)
 	}
-	from := 0
 	if token != "" {
-		if err := json.Unmarshal([]byte(token), &from); err != nil || from <= 0 || from > len(all) {
-			return nil, "", awsproto.Errorf("InvalidToken", "Invalid Token: '%s'", token)
+		if from, err = strconv.Atoi(token); err != nil || from <= 0 || from > items {
+			return 0, 0, "", awsproto.Errorf("InvalidToken", "Invalid Token: '%s'", token)
 		}
 	}
-	to := min(from+n, len(all))
-	if to == len(all) {
-		return all[from:], "", nil
+	if to = min(from+n, items); to < items {
+		next = strconv.Itoa(to)
 	}
-	next, err := json.Marshal(to)
-	return all[from:to], string(next), err
+	return from, to, next, nil
 }
