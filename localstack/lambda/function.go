@@ -41,6 +41,9 @@ type Stats struct {
 	PeakMemory   []int64         // resident bytes at most, one an environment that has asked for work
 }
 
+// keptFigures is of how many environments Stats holds figures: of the latest.
+const keptFigures = 1000
+
 // Stats returns the figures of a function; false if there is none of that name.
 func (s *Service) Stats(name string) (Stats, bool) {
 	s.mu.Lock()
@@ -67,9 +70,13 @@ func (s *Stats) add(e *environment) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.coldStart > 0 {
-		s.ColdStarts = append(s.ColdStarts, e.coldStart)
-		s.PeakMemory = append(s.PeakMemory, e.peak)
+		s.ColdStarts = kept(append(s.ColdStarts, e.coldStart))
+		s.PeakMemory = kept(append(s.PeakMemory, e.peak))
 	}
+}
+
+func kept[T any](figures []T) []T {
+	return slices.Delete(figures, 0, max(0, len(figures)-keptFigures))
 }
 
 // admit counts an invocation in, or refuses it.

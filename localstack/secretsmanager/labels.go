@@ -1,6 +1,7 @@
 package secretsmanager
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (s *Service) makeRoom(sec *secret) error {
 		if len(sec.versions) < maxVersions {
 			break
 		}
-		delete(sec.versions, v.id)
+		sec.drop(v.id)
 		s.publishService("StartSecretVersionDelete", sec.arn)
 		s.publishService("EndSecretVersionDelete", sec.arn)
 	}
@@ -70,6 +71,15 @@ func (s *Service) makeRoom(sec *secret) error {
 			"You have reached the limit of %d versions for this secret; Secrets Manager keeps versions for 24 hours.", maxVersions)
 	}
 	return nil
+}
+
+// drop deletes a version and whatever is known of it, so that a secret which
+// rotates for years takes no more room than its versions.
+func (sec *secret) drop(id string) {
+	delete(sec.versions, id)
+	delete(sec.readVersions, id)
+	delete(sec.rotation.unfinished, id)
+	maps.DeleteFunc(sec.rotation.issued, func(_, version string) bool { return version == id })
 }
 
 type updateSecretVersionStageInput struct {

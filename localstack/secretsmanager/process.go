@@ -203,7 +203,7 @@ func (s *Service) test(sec *secret, p *run) {
 		for _, label := range sec.labelsOf(p.token) {
 			delete(sec.labels, label)
 		}
-		delete(sec.versions, p.token)
+		sec.drop(p.token)
 	}
 	if err != nil {
 		s.log.Warn("rotation test failed", "secret", sec.arn, "version", p.token, "error", err.Error())
