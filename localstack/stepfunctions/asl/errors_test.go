@@ -132,6 +132,28 @@ func TestCatchKeepsTheInput(t *testing.T) {
 	check(t, e, `{"error":{"Cause":"scripted","Error":"X"},"secret":"arn"}`, "", "A B")
 }
 
+// The service writes an empty cause too: a path to it in a later state must find
+// something.
+func TestCatchOfATimeoutHasAnEmptyCause(t *testing.T) {
+	t.Parallel()
+	m := parse(t, states(`"A":{`+lambdaTask+`,"TimeoutSeconds":60,"Catch":[{"ErrorEquals":["States.Timeout"],"ResultPath":"$.error","Next":"B"}],"Next":"B"},"B":{"Type":"Succeed"}`))
+	released := make(chan struct{})
+	defer close(released)
+	e := m.Run(t.Context(), asl.Environment{
+		Clock: clock.New(), TaskClock: passing{},
+		Task: func(context.Context, asl.TaskCall) ([]byte, *asl.Error) {
+			<-released
+			return []byte(`{}`), nil
+		},
+	}, []byte(`{"secret":"arn"}`))
+	check(t, e, `{"error":{"Cause":"","Error":"States.Timeout"},"secret":"arn"}`, "", "A B")
+}
+
+// passing is a clock on which every time has passed.
+type passing struct{ asl.RealTime }
+
+func (passing) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
 func TestRetryCountIsInTheContext(t *testing.T) {
 	t.Parallel()
 	m := parse(t, states(`"A":{"Type":"Task","Resource":"arn:aws:states:::aws-sdk:secretsmanager:describeSecret",

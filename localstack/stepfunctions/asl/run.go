@@ -182,10 +182,9 @@ func (v *visit) retrier(e *Error) (int, bool) {
 }
 
 func (v *visit) caught(c catcher, e *Error) (any, error) {
-	document := map[string]any{"Error": e.Name}
-	if e.Cause != "" {
-		document["Cause"] = e.Cause
-	}
+	// Executions recorded on the service have a Cause even where there is none to
+	// tell, as for a time-out.
+	document := map[string]any{"Error": e.Name, "Cause": e.Cause}
 	if c.result.discard {
 		return v.raw, nil
 	}
