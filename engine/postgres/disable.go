@@ -90,6 +90,10 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	if ended {
 		return e.neverMade(c), nil
 	}
+	claim, err := t.mayEnd(ctx)
+	if err != nil {
+		return rotation.Result{}, err
+	}
 	if err := t.control(ctx); err != nil {
 		return rotation.Result{}, err
 	}
@@ -97,7 +101,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	if err != nil {
 		return rotation.Result{}, err
 	}
-	lsn, err := t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) error { return t.close(ctx, tx) })
+	lsn, err := t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) error { return t.close(ctx, tx, claim) })
 	if err != nil {
 		return rotation.Result{}, err
 	}
@@ -123,7 +127,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 
 // close takes LOGIN away, in the locked transaction. VALID UNTIL is never used
 // for it: it would go on ticking through a rollback (POSTGRES.md, trap 1).
-func (t *target) close(ctx context.Context, tx pgx.Tx) error {
+func (t *target) close(ctx context.Context, tx pgx.Tx, claim bool) error {
 	r, err := readRole(ctx, tx, t.from.username)
 	if err != nil {
 		return err
@@ -133,6 +137,11 @@ func (t *target) close(ctx context.Context, tx pgx.Tx) error {
 	}
 	if r == nil || !r.login {
 		return nil
+	}
+	if claim && r.ours == nil {
+		if err := t.takeIn(ctx, tx, r); err != nil {
+			return err
+		}
 	}
 	return run(ctx, tx, "closing "+r.name, "ALTER ROLE "+ident(r.name)+" NOLOGIN")
 }
@@ -299,6 +308,13 @@ func (t *target) stillThere(ctx context.Context) error {
 	}
 	if r == nil {
 		return tooLate("is dropped")
+	}
+	known, err := t.known(ctx, admin, r)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return t.notOurs()
 	}
 	s, err := t.dial.connect(ctx, t.primary, t.from.login())
 	switch {

@@ -76,9 +76,8 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 // acting on a login: it refuses a login that another version has taken over and
 // a run that a later one has outranked, and re-reads the labels.
 func (t *target) guard(ctx context.Context, tx pgx.Tx, r *role, version string) error {
-	if r != nil && r.ours != nil && r.ours.Token != version {
-		return fault.New(fault.Fenced, "login %s belongs to version %s, not to %s", r.name, r.ours.Token, version).
-			WithHint("another rotation has taken it over; this run is over")
+	if err := t.commented(r, version); err != nil {
+		return err
 	}
 	mark, err := t.mark(ctx, tx)
 	if err != nil {

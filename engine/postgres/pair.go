@@ -100,7 +100,7 @@ func (t *target) takeOver(ctx context.Context, tx pgx.Tx, s shape, seen *role) e
 			return err
 		}
 	}
-	return writeComment(ctx, tx, to, s.to, comment{Identity: s.identity, Token: t.c.To, Gen: t.c.Rank})
+	return writeComment(ctx, tx, to, s.to, comment{Identity: s.identity, Token: t.c.To, Gen: t.c.Rank, Secret: secretMark(t.c.Secret)})
 }
 
 func same(a, b *role) bool {

@@ -26,6 +26,9 @@ func (e *Engine) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 	if ended {
 		return e.neverMade(c), nil
 	}
+	if _, err := t.mayEnd(ctx); err != nil {
+		return rotation.Result{}, err
+	}
 	if err := t.control(ctx); err != nil {
 		return rotation.Result{}, err
 	}

@@ -20,6 +20,9 @@ type comment struct {
 	Token string `json:"token"`
 	// Gen is the highest Change.Rank that has acted for that version.
 	Gen int `json:"gen"`
+	// Secret is whose login it is, see secretMark; comments of older releases
+	// don't say.
+	Secret string `json:"secret,omitempty"`
 }
 
 const commentVersion = 1

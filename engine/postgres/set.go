@@ -138,11 +138,11 @@ func (t *target) setFresh(ctx context.Context, tx pgx.Tx, s shape) error {
 // version id. We have logged in with From, so it is true; and runs of the
 // version that it belonged to are fenced from here on.
 func (t *target) claim(ctx context.Context, tx pgx.Tx, from *role) error {
-	if from.ours == nil || from.ours.Token == t.c.From {
+	if from.ours == nil || (from.ours.Token == t.c.From && !t.foreign(from)) {
 		return nil
 	}
 	claimed := *from.ours
-	claimed.Token = t.c.From
+	claimed.Token, claimed.Secret = t.c.From, secretMark(t.c.Secret)
 	return writeComment(ctx, tx, from, from.name, claimed)
 }
 
@@ -164,7 +164,7 @@ func (t *target) makeLogin(ctx context.Context, tx pgx.Tx, name string, password
 	if err := actAs(ctx, tx, name, identity); err != nil {
 		return err
 	}
-	return writeComment(ctx, tx, nil, name, comment{Identity: identity, Token: version, Gen: t.c.Rank})
+	return writeComment(ctx, tx, nil, name, comment{Identity: identity, Token: version, Gen: t.c.Rank, Secret: secretMark(t.c.Secret)})
 }
 
 // actAs comes after the copies: from then on every session of the login has the

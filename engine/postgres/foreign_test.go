@@ -1,0 +1,114 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// tailSteps are the steps that take something from a login, or give it back.
+var tailSteps = map[string]step{
+	"Disable": rotation.Engine.Disable, "Enable": rotation.Engine.Enable, "Revoke": rotation.Engine.Revoke,
+}
+
+// plant stores a version that names somebody else's login, as whoever may write
+// the secret can, and returns the order that its labels would ask for.
+func (w *world) plant(version, user, password string) rotation.Change {
+	w.t.Helper()
+	w.fields["username"], w.fields["password"] = user, password
+	w.store.PutByHand(w.arn, version, encodeJSON(w.t, w.fields))
+	w.store.Finish(w.arn, version2)
+	return w.change(version, version2, 9)
+}
+
+// Whoever may write the secret may store a version that names another login of
+// the same server, and labels that ask for its end. Nothing is done to a login
+// that isn't known to be the secret's.
+func TestALoginThatIsntTheSecretsStaysAsItIs(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		for name, tc := range map[string]struct {
+			role    string // how the other login stands there
+			guessed bool   // the attacker doesn't know its password
+		}{
+			"alive":                    {"LOGIN VALID UNTIL 'infinity'", true},
+			"expired":                  {"LOGIN VALID UNTIL '2001-01-01'", false},
+			"locked, password known":   {"NOLOGIN", false},
+			"locked, password guessed": {"NOLOGIN", true},
+			"a superuser":              {"SUPERUSER", true},
+		} {
+			w, other := newLogin(t, s), newLogin(t, s)
+			w.policy.OnTimeout = rotation.Terminate
+			w.head(version1, version2)
+			w.tail(version1, version2)
+			conn := other.connect(other.app, "busy")
+			execute(t, w.root("postgres"), "ALTER ROLE "+other.app.User+" "+tc.role)
+			if err := s.CaughtUp(w.ctx); err != nil {
+				t.Fatal(err)
+			}
+			password := other.app.Password
+			if tc.guessed {
+				password = "a-guess"
+			}
+			before, _ := other.picture(w.ctx)
+			for what, act := range tailSteps {
+				res, err := act(w.engine, w.ctx, w.plant(version3, other.app.User, password))
+				if name := fault.NameOf(err); err == nil || name == fault.Internal || name == fault.Unavailable {
+					t.Errorf("%s: %s ends %q, %v", name, what, res.Outcome, err)
+				}
+				if after, _ := other.picture(w.ctx); after != before {
+					t.Errorf("%s: %s has changed somebody else's login:\n%s\n%s", name, what, before, after)
+					before = after
+				}
+			}
+			execute(t, conn, "SELECT 1") // its session is alive
+		}
+	})
+}
+
+// Version ids are unique within one secret only: an attacker may give a planted
+// version the id under which another secret's login was made.
+func TestAnotherSecretsLoginStaysAsItIs(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w, other := newLogin(t, s), newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		other.head(version1, version3)
+		other.tail(version1, version3)
+		theirs := other.login(version3)
+		for what, act := range tailSteps {
+			if _, err := act(w.engine, w.ctx, w.plant(version3, theirs.User, theirs.Password)); !fault.Is(err, fault.PolicyViolation) {
+				t.Errorf("%s: %v", what, err)
+			}
+			if err := other.works(w.ctx, version3); err != nil {
+				t.Fatalf("%s has ended another secret's login: %v", what, err)
+			}
+		}
+	})
+}
+
+// A login that others have made, and whose password the secret holds, is the
+// secret's: it is retired, and comes back on a rollback.
+func TestALoginThatOthersMadeIsRetired(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w, old := newLogin(t, s), newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		c := w.plant(version3, old.app.User, old.app.Password)
+		w.until(rotation.Engine.Disable, c, rotation.Done)
+		if err := w.works(w.ctx, version3); err == nil {
+			t.Error("it still works")
+		}
+		w.until(rotation.Engine.Disable, c, rotation.Done)
+		w.until(rotation.Engine.Enable, c, rotation.Done)
+		if err := w.works(w.ctx, version3); err != nil {
+			t.Errorf("it doesn't work again: %v", err)
+		}
+		w.until(rotation.Engine.Disable, c, rotation.Done)
+		w.until(rotation.Engine.Revoke, c, rotation.Done)
+		w.until(rotation.Engine.Revoke, c, rotation.Done)
+		if got := ask(t, w.root("postgres"), "SELECT rolcanlogin::text FROM pg_roles WHERE rolname = $1", old.app.User); got != "false" {
+			t.Errorf("rolcanlogin is %s: the role of others is kept, without LOGIN", got)
+		}
+	})
+}
