@@ -8,18 +8,26 @@ import (
 const redacted = "[redacted]"
 
 // Value is a secret value. It can be passed on and revealed, and nothing else:
-// every way of printing, logging or marshalling it writes "[redacted]".
-type Value struct{ text string }
+// every way of printing, logging or marshalling it writes "[redacted]", or an
+// address where it lies in an unexported field: there fmt calls no methods, and
+// so the text is behind a pointer that fmt doesn't follow. Two Values of one text
+// aren't equal by ==.
+type Value struct{ text *string }
 
 // NewValue takes a secret into keeping.
-func NewValue(text string) Value { return Value{text: text} }
+func NewValue(text string) Value { return Value{text: &text} }
 
 // Reveal returns the secret. Call it only where the value leaves for its
 // target or its store.
-func (v Value) Reveal() string { return v.text }
+func (v Value) Reveal() string {
+	if v.text == nil {
+		return ""
+	}
+	return *v.text
+}
 
 // Empty reports whether there is no value.
-func (v Value) Empty() bool { return v.text == "" }
+func (v Value) Empty() bool { return v.Reveal() == "" }
 
 // String implements fmt.Stringer.
 func (Value) String() string { return redacted }
