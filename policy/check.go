@@ -37,7 +37,7 @@ func Check(functionLimit Duration, entries []Entry) []Problem {
 	}
 	for i, e := range entries {
 		path := fmt.Sprintf("secrets[%d]", i)
-		c.entry(path, e, functionLimit)
+		c.entry(path, e, functionLimit, entries)
 		for k, earlier := range entries[:i] {
 			if e.Secret != "" && overlap(earlier.Secret, e.Secret) {
 				c.add(path+".secret", "list each secret once", "secrets[%d] is the same secret", k)
@@ -47,7 +47,7 @@ func Check(functionLimit Duration, entries []Entry) []Problem {
 	return c.problems
 }
 
-func (c *checker) entry(path string, e Entry, limit Duration) {
+func (c *checker) entry(path string, e Entry, limit Duration, entries []Entry) {
 	c.secret(path+".secret", e.Secret)
 	if e.Kind == "" {
 		c.add(path+".kind", "say which kind of credential it is", "missing")
@@ -64,7 +64,7 @@ func (c *checker) entry(path string, e Entry, limit Duration) {
 	if !bytes.HasPrefix(e.Settings, []byte("{")) {
 		c.add(path+".settings", "use an object, {} if the kind needs none", "no object")
 	}
-	c.consumers(path, e.Consumers)
+	c.consumers(path, e.Consumers, entries)
 	c.drain(path, e, limit)
 	c.schedule(path, e, limit)
 }
@@ -103,7 +103,7 @@ func (c *checker) drain(path string, e Entry, limit Duration) {
 	}
 }
 
-func (c *checker) consumers(path string, consumers []Consumer) {
+func (c *checker) consumers(path string, consumers []Consumer, entries []Entry) {
 	urls := map[string]string{}
 	for i, p := range consumers {
 		at := fmt.Sprintf("%s.consumers[%d]", path, i)
@@ -119,10 +119,35 @@ func (c *checker) consumers(path string, consumers []Consumer) {
 				c.add(at+".name", "name each consumer once", "consumers[%d] has the same name", k)
 			}
 		}
+		c.followKey(at+".follow_key", p, entries)
 		if p.Cadence < 0 || p.Cache < 0 {
 			c.add(at, "use 0s or more for cadence and cache", "a duration is negative")
 		}
 		c.follow(at, p, urls)
+	}
+}
+
+// CheckFollowKey reports whether a text can name the secret of a signing key;
+// none can too. What is wrong doesn't repeat the text: it may be a key.
+func CheckFollowKey(path, arn string) (p Problem, ok bool) {
+	return Problem{
+		Path: path, What: "no ARN of a secret",
+		Mend: "store the key in a secret of its own and copy that secret's full ARN, with the hyphen and six characters at its end",
+	}, arn == "" || isFullARN(arn)
+}
+
+func (c *checker) followKey(path string, p Consumer, entries []Entry) {
+	if problem, ok := CheckFollowKey(path, p.FollowKey); !ok {
+		c.problems = append(c.problems, problem)
+		return
+	}
+	if p.FollowKey != "" && len(p.Follow) == 0 {
+		c.add(path, "leave it out, or list URLs under follow", "nothing is told, so nothing is signed")
+	}
+	for i, e := range entries {
+		if e.Secret != "" && overlap(e.Secret, p.FollowKey) {
+			c.add(path, "store the key in a secret of its own", "secrets[%d] is rotated here: its value is a credential and no key", i)
+		}
 	}
 }
 
@@ -134,7 +159,7 @@ func (c *checker) follow(at string, p Consumer, seen map[string]string) {
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
 			c.add(path, "write it as https://host/path", "no http or https URL with a host")
 		case u.User != nil:
-			c.add(path, "take user and password out; requests are signed with the webhook key", "the URL holds a login")
+			c.add(path, "take user and password out; follow_key signs requests", "the URL holds a login")
 		case u.Fragment != "":
 			c.add(path, "take the part from # on out", "the URL has a fragment")
 		case seen[follow] != "":

@@ -38,7 +38,9 @@ type Consumer struct {
 	Cadence Duration `json:"cadence,omitempty"`
 	Cache   Duration `json:"cache,omitempty"`
 	Follow  []string `json:"follow,omitempty"`
-	Wave    int      `json:"wave,omitempty"`
+	// FollowKey is the ARN of the secret that holds the key of their signatures.
+	FollowKey string `json:"follow_key,omitempty"`
+	Wave      int    `json:"wave,omitempty"`
 }
 
 // policy is the entry in the domain's terms.
@@ -54,7 +56,7 @@ func (e Entry) policy(arn string, limit Duration, hash string) rotation.Policy {
 	for _, c := range e.Consumers {
 		p.Parties = append(p.Parties, rotation.Party{
 			Name: c.Name, Cadence: time.Duration(c.Cadence), CacheAge: time.Duration(c.Cache),
-			Follow: append([]string(nil), c.Follow...), Wave: c.Wave,
+			Follow: append([]string(nil), c.Follow...), FollowKey: c.FollowKey, Wave: c.Wave,
 		})
 	}
 	return p

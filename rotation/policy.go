@@ -40,6 +40,9 @@ type Party struct {
 	// Follow are the URLs that make its instances take the new version, in
 	// waves; empty means that it follows by itself.
 	Follow []string
+	// FollowKey is the ARN of the secret whose current value signs what those
+	// URLs are sent; empty means that it isn't signed.
+	FollowKey string
 	// Wave is how many instances follow at a time.
 	Wave int
 }

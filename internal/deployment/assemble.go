@@ -38,7 +38,7 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 	ledger := audit.Dir{Root: s.AuditDir}
 	store := &awssm.Store{API: secretsmanager.NewFromConfig(cfg), Region: cfg.Region}
 	engines := engines{postgres.Kind: postgres.New(postgres.Config{
-		Values: store, Presenters: webhook.New(webhook.Config{Log: log}), Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Logger: log,
+		Values: store, Presenters: webhook.New(webhook.Config{Keys: store, Log: log}), Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Logger: log,
 	})}
 	return &rotation.Rotator{
 		Store: store, Engines: engines, Policies: policies,

@@ -16,8 +16,16 @@ import (
 // maxAnswer bounds the answer that is read, in bytes.
 const maxAnswer = 16 << 10
 
-// order is the body of a POST.
+// order is what one call of Follow carries out.
 type order struct {
+	*Presenters
+	rotation.Change
+	keyARN string
+	key    rotation.Value // empty: unsigned
+}
+
+// message is the body of a POST.
+type message struct {
 	Secret  string `json:"secret"`
 	Version string `json:"version"`
 }
@@ -29,8 +37,8 @@ type answer struct {
 }
 
 // look asks an instance which version it uses.
-func (p *Presenters) look(ctx context.Context, c rotation.Change, i *instance) {
-	body, status, err := p.send(ctx, http.MethodGet, i.url, nil)
+func (o order) look(ctx context.Context, i *instance) {
+	body, status, err := o.send(ctx, http.MethodGet, i.url, nil)
 	switch {
 	case err != nil:
 		i.state, i.why = unseen, reason(err)
@@ -45,24 +53,24 @@ func (p *Presenters) look(ctx context.Context, c rotation.Change, i *instance) {
 		return
 	}
 	switch {
-	case *a.Version == c.To && a.Done:
+	case *a.Version == o.To && a.Done:
 		i.state, i.why = confirmed, ""
-	case *a.Version == c.To, i.told:
+	case *a.Version == o.To, i.told:
 		i.state, i.why = following, "on its way"
 	default:
 		i.state, i.why = behind, "uses another version; its wave's turn hasn't come"
 	}
 }
 
-// order tells an instance to follow. Whether that arrived, the next look says.
-func (p *Presenters) order(ctx context.Context, c rotation.Change, i *instance) {
-	body, err := json.Marshal(order{Secret: c.Secret, Version: c.To})
+// tellOne tells an instance to follow. Whether that arrived, the next look says.
+func (o order) tellOne(ctx context.Context, i *instance) {
+	body, err := json.Marshal(message{Secret: o.Secret, Version: o.To})
 	if err != nil {
 		i.why = "the order can't be written"
 		return
 	}
 	i.told = true
-	_, status, err := p.send(ctx, http.MethodPost, i.url, body)
+	_, status, err := o.send(ctx, http.MethodPost, i.url, body)
 	switch {
 	case err != nil:
 		i.state, i.why = following, "told, without an answer: "+reason(err)
@@ -75,7 +83,7 @@ func (p *Presenters) order(ctx context.Context, c rotation.Change, i *instance) 
 }
 
 // send makes one request and reads its answer, up to a bound.
-func (p *Presenters) send(ctx context.Context, method, target string, body []byte) (text []byte, status int, err error) {
+func (o order) send(ctx context.Context, method, target string, body []byte) (text []byte, status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
@@ -85,14 +93,15 @@ func (p *Presenters) send(ctx context.Context, method, target string, body []byt
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if !p.key.Empty() {
-		req.Header.Set(SignatureHeader, Sign(p.key, p.now(), method, body))
+	if !o.key.Empty() {
+		req.Header.Set(SignatureHeader, Sign(o.key, o.now(), method, body))
 	}
-	resp, err := p.client.Do(req)
+	resp, err := o.client.Do(req)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer func() { _ = resp.Body.Close() }() // read as far as it counts
+	o.keys.refused(o.keyARN, resp.StatusCode)
 	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	return text, resp.StatusCode, err
 }

@@ -10,7 +10,8 @@
 //
 //	{"secret": "<ARN>", "version": "<version id>"}
 //
-// It answers 2xx once it has begun, and again when it is told again. Instances
+// It answers 2xx once it has begun, and again when it is told again. Both are
+// signed when the policy names a key: see [CheckSignature]. Instances
 // are told in waves: the first is the canary, and each wave waits until the one
 // before has confirmed.
 package webhook
@@ -38,10 +39,11 @@ const (
 	again = 5 * time.Second
 )
 
-// Config is what Presenters need; the zero value is enough.
+// Config is what Presenters need; the zero value is enough for parties whose
+// policy names no key.
 type Config struct {
-	// Key signs requests; empty means that they aren't signed.
-	Key rotation.Value
+	// Keys reads the keys by which requests are signed, when a party names one.
+	Keys Keys
 	// Transport carries requests; nil means a new one that verifies TLS in full.
 	Transport http.RoundTripper
 	// Timeout bounds one request with its answer; 0 means 5 s.
@@ -54,10 +56,10 @@ type Config struct {
 	Log *slog.Logger // takes progress; nil means no log
 }
 
-// Presenters makes the instances of a party take a version. It keeps no state
-// and is safe for concurrent use.
+// Presenters makes the instances of a party take a version. It keeps nothing
+// but the keys that it has read lately, and is safe for concurrent use.
 type Presenters struct {
-	key      rotation.Value
+	keys     keyring
 	client   *http.Client
 	patience time.Duration
 	now      func() time.Time
@@ -66,7 +68,7 @@ type Presenters struct {
 
 // New returns presenters.
 func New(c Config) *Presenters {
-	p := &Presenters{key: c.Key, patience: c.Patience, now: c.Now, log: c.Log}
+	p := &Presenters{patience: c.Patience, now: c.Now, log: c.Log}
 	if c.Timeout <= 0 {
 		c.Timeout = 5 * time.Second
 	}
@@ -79,10 +81,11 @@ func New(c Config) *Presenters {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
+	p.keys = keyring{source: c.Keys, now: p.now}
 	if c.Transport == nil {
 		c.Transport = &http.Transport{
 			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
-			MaxIdleConns: 2 * lookers, IdleConnTimeout: 30 * time.Second,
+			MaxIdleConns: 2 * lookers, MaxIdleConnsPerHost: lookers, IdleConnTimeout: 30 * time.Second,
 		}
 	}
 	p.client = &http.Client{
@@ -120,8 +123,9 @@ type instance struct {
 //
 // Done has Evidence, Loaded, of each instance. Wait and Unknown name in Missing
 // who hasn't confirmed; Unknown means that one of them couldn't be seen. An
-// instance that is down or refuses is never an error. A party without URLs is
-// Done, with no evidence.
+// instance that is down or refuses is never an error; a key that the party names
+// and that can't be had is one, and nothing is sent. A party without URLs is Done,
+// with no evidence.
 func (p *Presenters) Follow(ctx context.Context, c rotation.Change, party rotation.Party) (rotation.Result, error) {
 	if c.Secret == "" || c.To == "" {
 		return rotation.Result{}, fault.New(fault.InvalidInput, "party %s is to follow no version", party.Name)
@@ -133,7 +137,15 @@ func (p *Presenters) Follow(ctx context.Context, c rotation.Change, party rotati
 	deadline := p.deadline(ctx, c.Policy)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	p.each(all, func(i *instance) { p.look(ctx, c, i) })
+	if len(all) == 0 {
+		return rotation.Result{Outcome: rotation.Done}, nil
+	}
+	key, err := p.keys.of(ctx, party)
+	if err != nil {
+		return rotation.Result{}, err
+	}
+	o := order{Presenters: p, Change: c, keyARN: party.FollowKey, key: key}
+	each(all, func(i *instance) { o.look(ctx, i) })
 	size := max(party.Wave, 1)
 	for start := 0; start < len(all); start += size {
 		wave := all[start:min(start+size, len(all))]
@@ -144,7 +156,7 @@ func (p *Presenters) Follow(ctx context.Context, c rotation.Change, party rotati
 			break // the next call goes on here
 		}
 		p.log.InfoContext(ctx, "telling a wave to follow", "party", party.Name, "version", c.To, "first", start+1, "of", len(all))
-		p.tell(ctx, c, wave)
+		o.tell(ctx, wave)
 		if !through(wave) {
 			break
 		}
@@ -180,17 +192,17 @@ func instances(party rotation.Party) ([]*instance, error) {
 
 // tell orders those of a wave that are behind to follow, and looks until the
 // wave is through or patience ends.
-func (p *Presenters) tell(ctx context.Context, c rotation.Change, wave []*instance) {
-	p.each(wave, func(i *instance) {
+func (o order) tell(ctx context.Context, wave []*instance) {
+	each(wave, func(i *instance) {
 		if i.state == behind {
-			p.order(ctx, c, i)
+			o.tellOne(ctx, i)
 		}
 	})
-	until := time.Now().Add(p.patience)
+	until := time.Now().Add(o.patience)
 	for pause := 50 * time.Millisecond; ; pause *= 2 {
-		p.each(wave, func(i *instance) {
+		each(wave, func(i *instance) {
 			if i.state == following || i.state == unseen {
-				p.look(ctx, c, i)
+				o.look(ctx, i)
 			}
 		})
 		left := time.Until(until)
@@ -256,7 +268,11 @@ func (p *Presenters) result(c rotation.Change, all []*instance) rotation.Result 
 }
 
 // each does something with every instance, some at a time.
-func (p *Presenters) each(all []*instance, do func(*instance)) {
+func each(all []*instance, do func(*instance)) {
+	if len(all) == 1 {
+		do(all[0])
+		return
+	}
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, lookers)
 	for _, i := range all {

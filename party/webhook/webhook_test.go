@@ -23,7 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var key = rotation.NewValue("webhook-key-canary")
+const keyARN = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:follow-key-AbCdEf"
+
+var key = rotation.NewValue("follow-key-canary-0123456789abcdef0123456789abcdef")
 
 // consumer is a strict instance: it refuses requests that aren't as documented.
 type consumer struct {
@@ -101,7 +103,7 @@ func (c *consumer) told() int {
 
 func fleet(t *testing.T, n int) ([]*consumer, rotation.Party) {
 	t.Helper()
-	party := rotation.Party{Name: "api", Wave: 2}
+	party := rotation.Party{Name: "api", Wave: 2, FollowKey: keyARN}
 	var all []*consumer
 	for range n {
 		c := start(t, "old")
@@ -119,7 +121,7 @@ func presenters(t *testing.T) *webhook.Presenters {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return webhook.New(webhook.Config{Key: key, Transport: transport, Patience: time.Millisecond})
+	return webhook.New(webhook.Config{Keys: &vault{key: key}, Transport: transport, Patience: time.Millisecond})
 }
 
 func follow(t *testing.T, p *webhook.Presenters, party rotation.Party) rotation.Result {
@@ -266,7 +268,7 @@ func TestFollowWaitsForARestart(t *testing.T) {
 	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	p := webhook.New(webhook.Config{Key: key, Transport: transport, Patience: time.Minute})
+	p := webhook.New(webhook.Config{Keys: &vault{key: key}, Transport: transport, Patience: time.Minute})
 	if res := follow(t, p, party); res.Outcome != rotation.Done {
 		t.Errorf("got %+v", res)
 	}
@@ -320,6 +322,7 @@ func TestSignature(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_800_000_000, 0)
 	body := []byte(`{"secret":"s"}`)
+	key := rotation.NewValue("webhook-key-canary")
 	good := webhook.Sign(key, at, "POST", body)
 	// Computed apart: printf '1800000000.POST.{"secret":"s"}' | openssl dgst -sha256 -hmac webhook-key-canary
 	const want = "t=1800000000,v1=c5126c567d13e225937a3e560640bae7f78ce6d6f820738303bb9bf0a27a04c5"

@@ -15,6 +15,7 @@
 //	  on_drain_timeout: hold
 //	  hold: 1h
 //	  head_limit: 30m
+//	  follow_key: arn:aws:secretsmanager:…:secret:keyturn/follow-key-MnOpQr
 //	secrets:
 //	  - secret: arn:aws:secretsmanager:…:secret:orders/db-AbCdEf   # or the name alone
 //	    kind: postgres          # which engine; required
@@ -33,6 +34,7 @@
 //	        cadence: 24h        # longest time between two uses; default: always connected
 //	        cache: 5m           # how long it may go on using what it read
 //	        follow: [https://orders-1.internal/keyturn]  # its instances, if they are to be told
+//	        follow_key: arn:…   # the secret whose value signs what they are sent; default: unsigned
 //	        wave: 1             # how many at a time; default 1
 //	    postgres:               # the kind's own settings, in a block of its name
 //	      hosts: [db.internal:5432]
@@ -116,9 +118,9 @@ func (r *reader) document(text []byte, kinds map[string]Kind) document {
 		r.fail("version", "this release reads version 1 only", "write version: 1")
 	}
 	r.duration(top["function_limit"], &doc.limit)
-	common := r.defaults(top["defaults"])
+	defaults := r.defaults(top["defaults"])
 	for _, f := range r.list(top["secrets"]) {
-		doc.entries = append(doc.entries, r.secret(f, common, kinds))
+		doc.entries = append(doc.entries, r.secret(f, defaults, kinds))
 	}
 	for _, p := range policy.Check(doc.limit, doc.entries) {
 		r.problem(p, doc.entries)

@@ -132,6 +132,8 @@ func TestDefaultsGoFromFileToKindToPackage(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
+	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:"
+	const key = arn + "follow-key-AbCdEf"
 	head := "version: 1\nsecrets:\n- secret: orders/db\n  kind: postgres\n  postgres: {hosts: [h]}\n"
 	tests := map[string]struct {
 		text string
@@ -180,6 +182,19 @@ func TestErrors(t *testing.T) {
 			"follow[0]: no http or https URL", "follow[1]: no http or https URL", "follow[2]: the URL holds a login",
 			"follow[3]: the URL has a fragment", "follow[5]: secrets[0].consumers[0].follow[4] is the same URL",
 		}},
+		"follow_key": {head + "  consumers: [{name: a, follow: ['https://h'], follow_key: hunter2}, {name: b, follow_key: '" + key + "'}, {name: c, follow: ['https://i'], folow_key: x}]\n", []string{
+			"k:6:50: secrets[0].consumers[0].follow_key: no ARN of a secret; store the key in a secret of its own and copy that secret's full ARN",
+			"k:6:84: secrets[0].consumers[1].follow_key: nothing is told, so nothing is signed; leave it out, or list URLs under follow",
+			"secrets[0].consumers[2].folow_key: unknown key; did you mean follow_key?",
+		}},
+		"follow_key of other types": {head + "  consumers: [{name: a, follow: ['https://h'], follow_key: [x]}, {name: b, follow: ['https://i'], follow_key: ''}]\n", []string{
+			"secrets[0].consumers[0].follow_key: a text is expected, not a list",
+			"secrets[0].consumers[1].follow_key: no ARN of a secret",
+		}},
+		"follow_key that is rotated": {head + "  consumers: [{name: a, follow: ['https://h'], follow_key: '" + arn + "orders/db-AbCdEf'}]\n", []string{
+			"k:6:50: secrets[0].consumers[0].follow_key: secrets[0] is rotated here: its value is a credential and no key; store the key in a secret of its own"}},
+		"follow_key of the defaults": {"defaults: {follow_key: hunter2}\n" + head + "  consumers: [{name: a, follow: ['https://h']}, {name: b, follow: ['https://i']}]\n", []string{
+			"k:1:12: defaults.follow_key: no ARN of a secret; store the key in a secret of its own"}},
 		"same secret twice": {head + "- secret: arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders/db-AbCdEf\n  kind: kmskey\n", []string{
 			"k:6:3: secrets[1].secret: secrets[0] is the same secret; list each secret once"}},
 		"short ARN": {"version: 1\nsecrets: [{secret: 'arn:aws:secretsmanager:eu-central-1:111122223333:secret:db', kind: kmskey}]\n", []string{
@@ -212,6 +227,9 @@ func TestErrors(t *testing.T) {
 			lines := strings.Split(strings.TrimPrefix(err.Error(), "compiling the policy: "), "\n")
 			if len(lines) != len(test.want) {
 				t.Fatalf("%d errors, want %d:\n%v", len(lines), len(test.want), err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error repeats what may be a key: %v", err)
 			}
 			for i, want := range test.want {
 				if !strings.Contains(lines[i], want) {

@@ -13,11 +13,14 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// settler overlays what the file's defaults say on an entry.
-type settler func(*policy.Entry)
+// common is what the file's defaults say.
+type common struct {
+	settle    func(*policy.Entry) // overlays them on an entry
+	followKey string              // of consumers that are told and name no key
+}
 
-func (r *reader) defaults(f field) settler {
-	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit")
+func (r *reader) defaults(f field) common {
+	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit", "follow_key")
 	// Read once, so that what is wrong is told once; then again for each entry.
 	read := func(r *reader, e *policy.Entry) {
 		r.drain(top, "on_drain_timeout", e)
@@ -25,9 +28,26 @@ func (r *reader) defaults(f field) settler {
 		r.duration(top["head_limit"], &e.HeadLimit)
 	}
 	read(r, &policy.Entry{})
-	return func(e *policy.Entry) {
+	c := common{settle: func(e *policy.Entry) {
 		read(&reader{places: map[string]place{}, faulty: map[string]bool{}}, e)
+	}}
+	r.followKey(top["follow_key"], &c.followKey)
+	return c
+}
+
+// followKey reads the ARN of a signing key's secret, and checks it here: what is
+// wrong with the defaults' is told once.
+func (r *reader) followKey(f field, into *string) {
+	arn := ""
+	r.text(f, &arn)
+	if f.node == nil || r.faulty[f.path] {
+		return
 	}
+	if p, ok := policy.CheckFollowKey(f.path, arn); !ok || arn == "" {
+		r.fail(p.Path, p.What, p.Mend)
+		return
+	}
+	*into = arn
 }
 
 // drain reads how an entry drains; the defaults name what to do after it
@@ -41,7 +61,7 @@ func (r *reader) drain(fields map[string]field, onTimeout string, e *policy.Entr
 }
 
 // secret reads one item of the list.
-func (r *reader) secret(f field, defaults settler, kinds map[string]Kind) policy.Entry {
+func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.Entry {
 	e := policy.Entry{Settings: json.RawMessage("{}")}
 	name := peek(f.node, "kind")
 	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "schedule", "consumers"}
@@ -57,14 +77,14 @@ func (r *reader) secret(f field, defaults settler, kinds map[string]Kind) policy
 			suggest(e.Kind, slices.Sorted(maps.Keys(kinds))))
 	}
 	fill(&e, kind.Defaults)
-	defaults(&e)
+	defaults.settle(&e)
 	r.text(fields["driver"], (*string)(&e.Driver))
 	r.drain(r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout"), "on_timeout", &e)
 	r.duration(fields["hold"], &e.Hold)
 	r.duration(fields["head_limit"], &e.HeadLimit)
 	r.text(fields["schedule"], &e.Schedule)
 	for _, c := range r.list(fields["consumers"]) {
-		e.Consumers = append(e.Consumers, r.consumer(c))
+		e.Consumers = append(e.Consumers, r.consumer(c, defaults.followKey))
 	}
 	if known {
 		r.settings(f.path, fields[e.Kind], kind, &e)
@@ -98,16 +118,17 @@ func seconds(first, second time.Duration) policy.Duration {
 	return policy.Duration((d + time.Second - 1).Truncate(time.Second))
 }
 
-func (r *reader) consumer(f field) policy.Consumer {
+func (r *reader) consumer(f field, followKey string) policy.Consumer {
 	var c policy.Consumer
-	fields := r.mapping(f, "name", "cadence", "cache", "follow", "wave")
+	fields := r.mapping(f, "name", "cadence", "cache", "follow", "follow_key", "wave")
 	r.text(fields["name"], &c.Name)
 	r.duration(fields["cadence"], &c.Cadence)
 	r.duration(fields["cache"], &c.Cache)
 	r.texts(fields["follow"], &c.Follow)
 	if len(c.Follow) > 0 {
-		c.Wave = 1
+		c.Wave, c.FollowKey = 1, followKey
 	}
+	r.followKey(fields["follow_key"], &c.FollowKey)
 	r.integer(fields["wave"], &c.Wave)
 	return c
 }
