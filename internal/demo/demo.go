@@ -10,11 +10,11 @@ package demo
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/scratch"
 )
 
 // The intervals of the load.
@@ -33,17 +33,18 @@ func Run(ctx context.Context, o Options) (Outcome, error) {
 	if err := o.validate(); err != nil {
 		return Outcome{}, err
 	}
-	dir, err := os.MkdirTemp("", "keyturn-demo-")
+	folder, err := scratch.Make("", "keyturn-demo-")
 	if err != nil {
-		return Outcome{}, fault.Wrap(fault.Internal, err, "making the demo's folder (TMPDIR says where)")
+		return Outcome{}, fault.Wrap(fault.Internal, err, "making the demo's folder")
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return Outcome{}, fault.Wrap(fault.Internal, err, "finding the demo's folder")
-	}
+	dir := folder.Path
 	if o.Keep {
 		fmt.Fprintf(o.Progress, "keeping logs, policy and audit trail in %s\n", dir)
+		if err := folder.Keep(); err != nil {
+			return Outcome{}, fault.Wrap(fault.Internal, err, "keeping the demo's folder")
+		}
 	} else {
-		defer func() { _ = os.RemoveAll(dir) }()
+		defer func() { _ = folder.Remove() }() // the next demo's start tries again
 	}
 	s := &stage{options: o, dir: dir, started: time.Now()}
 	defer s.close()

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/pgtest"
@@ -23,67 +23,63 @@ import (
 // written: all logs (PostgreSQL's with log_statement=all), pg_stat_statements,
 // the executions' histories, command lines, audit records. It returns where.
 func (s *stage) leaks(ctx context.Context) ([]string, error) {
-	sources, err := s.written(ctx)
+	c, err := newCanary(s.passes)
 	if err != nil {
 		return nil, err
 	}
-	found := []string{}
-	for _, where := range slices.Sorted(maps.Keys(sources)) {
-		for login, password := range s.passes {
-			if password != "" && bytes.Contains(sources[where], []byte(password)) {
-				found = append(found, fmt.Sprintf("the password of %s in %s", login, where))
-			}
-		}
-	}
-	return found, nil
-}
-
-func (s *stage) written(ctx context.Context) (map[string][]byte, error) {
-	sources := map[string][]byte{}
-	for name, node := range map[string]*pgtest.Server{"primary": s.cluster.Primary, "replica": s.cluster.Replica} {
-		text, err := node.Log()
-		if err != nil {
-			return nil, fault.Wrap(fault.Internal, err, "reading the %s's log", name)
-		}
-		if !strings.Contains(text, "LOG:  ") {
-			return nil, fault.New(fault.Internal, "the %s's log is empty: looking into it would prove nothing", name)
-		}
-		sources["the log of the "+name] = []byte(text)
-	}
-	for _, root := range []string{s.path("functions.log"), s.path("audit"), s.path("policy.json")} {
-		if err := readAll(root, sources); err != nil {
+	for _, read := range []func(context.Context, *canary) error{s.serverLogs, s.ownFiles, s.commandLines, s.statements, s.histories} {
+		if err := read(ctx, c); err != nil {
 			return nil, err
 		}
 	}
-	s.mu.Lock()
-	sources["a command line"] = []byte(strings.Join(slices.Collect(maps.Keys(s.argv)), "\n"))
-	s.mu.Unlock()
-	if err := s.statements(ctx, sources); err != nil {
-		return nil, err
-	}
-	if s.options.Naive {
-		return sources, nil
-	}
-	return sources, s.histories(ctx, sources)
+	slices.Sort(c.found)
+	return c.found, nil
 }
 
-// readAll reads a file, or every file below a folder.
-func readAll(root string, into map[string][]byte) error {
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+func (s *stage) serverLogs(_ context.Context, c *canary) error {
+	for name, node := range map[string]*pgtest.Server{"primary": s.cluster.Primary, "replica": s.cluster.Replica} {
+		written, err := c.lookIntoFile("the log of the "+name, node.LogFile, "LOG:  ")
+		if err != nil {
 			return err
 		}
-		body, err := os.ReadFile(path) //nolint:gosec // a path below our own folder
-		into[filepath.Base(root)+"/"+filepath.Base(path)+" "+path[len(root):]] = body
-		return err
-	})
-	if os.IsNotExist(err) {
-		return nil
+		if !written {
+			return fault.New(fault.Internal, "the %s's log is empty: looking into it would prove nothing", name)
+		}
 	}
-	return fault.Wrap(fault.Internal, err, "reading what was written")
+	return nil
 }
 
-func (s *stage) statements(ctx context.Context, into map[string][]byte) error {
+// ownFiles are what functions, consumers and operator have written.
+func (s *stage) ownFiles(_ context.Context, c *canary) error {
+	for _, root := range []string{s.path("functions.log"), s.path("audit"), s.path("policy.json")} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				_, err = c.lookIntoFile(strings.TrimPrefix(path, s.dir+"/"), path, "")
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // never written, or another writer's temporary file
+			}
+			return err
+		})
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "reading what was written")
+		}
+	}
+	return nil
+}
+
+func (s *stage) commandLines(_ context.Context, c *canary) error {
+	if s.argv.err != nil {
+		return s.argv.err
+	}
+	ours, err := c.lookIntoFile("a command line", s.argv.file.Name(), os.Args[0])
+	if err == nil && !ours {
+		s.unread = append(s.unread, "command lines: this system doesn't show them in /proc")
+	}
+	return err
+}
+
+func (s *stage) statements(ctx context.Context, c *canary) error {
 	conn, err := s.cluster.Superuser(ctx, s.cluster.Primary, "postgres")
 	if err != nil {
 		return err
@@ -104,21 +100,19 @@ func (s *stage) statements(ctx context.Context, into map[string][]byte) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "reading pg_stat_statements")
 	}
-	defer rows.Close()
-	var all bytes.Buffer
-	for rows.Next() {
-		var query string
-		if err := rows.Scan(&query); err != nil {
-			return fault.Wrap(fault.Internal, err, "reading pg_stat_statements")
-		}
-		all.WriteString(query + "\n")
-	}
-	into["pg_stat_statements"] = all.Bytes()
-	return rows.Err()
+	var query string
+	_, err = pgx.ForEachRow(rows, []any{&query}, func() error {
+		_, err := c.lookInto("pg_stat_statements", strings.NewReader(query), "")
+		return err
+	})
+	return fault.Wrap(fault.Internal, err, "reading pg_stat_statements")
 }
 
 // histories reads what Step Functions keeps for 90 days for everybody to see.
-func (s *stage) histories(ctx context.Context, into map[string][]byte) error {
+func (s *stage) histories(ctx context.Context, c *canary) error {
+	if s.options.Naive {
+		return nil
+	}
 	executions := sfn.NewListExecutionsPaginator(s.sfn, &sfn.ListExecutionsInput{StateMachineArn: &s.machine})
 	for executions.HasMorePages() {
 		page, err := executions.NextPage(ctx)
@@ -126,34 +120,21 @@ func (s *stage) histories(ctx context.Context, into map[string][]byte) error {
 			return fault.Wrap(fault.Internal, err, "listing executions")
 		}
 		for _, e := range page.Executions {
-			var all bytes.Buffer
-			history := sfn.NewGetExecutionHistoryPaginator(s.sfn, &sfn.GetExecutionHistoryInput{ExecutionArn: e.ExecutionArn})
+			history := sfn.NewGetExecutionHistoryPaginator(s.sfn, &sfn.GetExecutionHistoryInput{ExecutionArn: e.ExecutionArn, MaxResults: 1000})
 			for history.HasMorePages() {
 				events, err := history.NextPage(ctx)
 				if err != nil {
 					return fault.Wrap(fault.Internal, err, "reading a history")
 				}
-				if err := json.NewEncoder(&all).Encode(events.Events); err != nil {
+				body, err := json.Marshal(events.Events)
+				if err == nil {
+					_, err = c.lookInto("the history of "+aws.ToString(e.Name), bytes.NewReader(body), "")
+				}
+				if err != nil {
 					return fault.Wrap(fault.Internal, err, "reading a history")
 				}
 			}
-			into["the history of "+aws.ToString(e.Name)] = all.Bytes()
 		}
 	}
 	return nil
-}
-
-// watchArgv notes every command line of the machine: a password in one could
-// be read by any user.
-func (s *stage) watchArgv() {
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range lines {
-		body, err := os.ReadFile(path)
-		if err != nil || len(body) == 0 {
-			continue
-		}
-		s.mu.Lock()
-		s.argv[string(bytes.ReplaceAll(body, []byte{0}, []byte{' '}))] = true
-		s.mu.Unlock()
-	}
 }

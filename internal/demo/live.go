@@ -104,7 +104,7 @@ func (s *stage) watch(ctx context.Context) *live {
 	l.done.Go(func() {
 		for i := 0; pause(ctx, 250*time.Millisecond) == nil; i++ {
 			if i%4 == 0 {
-				s.watchArgv()
+				s.argv.look()
 			}
 			l.view.Show(s.view())
 		}

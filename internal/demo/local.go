@@ -23,7 +23,7 @@ func (s *stage) startLocal(ctx context.Context) error {
 	log := slog.New(slog.NewJSONHandler(s.logs, nil))
 	local, err := localstack.Start(ctx, localstack.Options{
 		Addr: "127.0.0.1:0", Behaviour: behaviour, Lambda: cfg, OnState: s.onState,
-		Logger: log,
+		Logger: log, Dir: s.dir,
 	})
 	if err != nil {
 		return err

@@ -144,8 +144,10 @@ func (s *stage) settled(v rotation.Versions, t turn) bool {
 	return v.Has(t.Token, rotation.Current) || v.Has(t.Token, rotation.Rejected)
 }
 
-// heapMiB is what is reachable on this process's heap.
+// heapMiB is what is reachable on this process's heap, without what pools hold:
+// they give it up at the second collection.
 func heapMiB() float64 {
+	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

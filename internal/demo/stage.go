@@ -60,7 +60,7 @@ type stage struct {
 	unread  []string          // where a leak couldn't be looked for
 	heap    []float64         // MiB after the first and the last turn
 	passes  map[string]string // login → password, of every credential that there ever was
-	argv    map[string]bool   // command lines seen on this machine while it ran
+	argv    *argvLog          // command lines seen on this machine while it ran
 	closers []func()
 }
 
@@ -87,13 +87,16 @@ func (s *stage) close() {
 // open starts the servers, stores the secrets as an operator would, lets the
 // consumers in, and deploys.
 func (s *stage) open(ctx context.Context) error {
-	s.passes, s.argv = map[string]string{}, map[string]bool{}
-	logs, err := newLineFile(s.path("functions.log"))
-	if err != nil {
+	s.passes = map[string]string{}
+	var err error
+	if s.logs, err = newLineFile(s.path("functions.log")); err != nil {
 		return err
 	}
-	s.logs = logs
-	s.closeLater(logs.close)
+	s.closeLater(s.logs.close)
+	if s.argv, err = newArgvLog(s.path("argv.log")); err != nil {
+		return err
+	}
+	s.closeLater(s.argv.close)
 	for _, step := range []struct {
 		doing string
 		do    func(context.Context) error
