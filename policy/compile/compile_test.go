@@ -183,8 +183,8 @@ func TestErrors(t *testing.T) {
 			"follow[3]: the URL has a fragment", "follow[5]: secrets[0].consumers[0].follow[4] is the same URL",
 		}},
 		"follow_key": {head + "  consumers: [{name: a, follow: ['https://h'], follow_key: hunter2}, {name: b, follow_key: '" + key + "'}, {name: c, follow: ['https://i'], folow_key: x}]\n", []string{
-			"k:6:50: secrets[0].consumers[0].follow_key: no ARN of a secret; store the key in a secret of its own and copy that secret's full ARN",
-			"k:6:84: secrets[0].consumers[1].follow_key: nothing is told, so nothing is signed; leave it out, or list URLs under follow",
+			"k:6:48: secrets[0].consumers[0].follow_key: no ARN of a secret; store the key in a secret of its own and copy that secret's full ARN",
+			"k:6:80: secrets[0].consumers[1].follow_key: nothing is told, so nothing is signed; leave it out, or list URLs under follow",
 			"secrets[0].consumers[2].folow_key: unknown key; did you mean follow_key?",
 		}},
 		"follow_key of other types": {head + "  consumers: [{name: a, follow: ['https://h'], follow_key: [x]}, {name: b, follow: ['https://i'], follow_key: ''}]\n", []string{
@@ -192,7 +192,7 @@ func TestErrors(t *testing.T) {
 			"secrets[0].consumers[1].follow_key: no ARN of a secret",
 		}},
 		"follow_key that is rotated": {head + "  consumers: [{name: a, follow: ['https://h'], follow_key: '" + arn + "orders/db-AbCdEf'}]\n", []string{
-			"k:6:50: secrets[0].consumers[0].follow_key: secrets[0] is rotated here: its value is a credential and no key; store the key in a secret of its own"}},
+			"k:6:48: secrets[0].consumers[0].follow_key: secrets[0] is rotated here: its value is a credential and no key; store the key in a secret of its own"}},
 		"follow_key of the defaults": {"defaults: {follow_key: hunter2}\n" + head + "  consumers: [{name: a, follow: ['https://h']}, {name: b, follow: ['https://i']}]\n", []string{
 			"k:1:12: defaults.follow_key: no ARN of a secret; store the key in a secret of its own"}},
 		"same secret twice": {head + "- secret: arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders/db-AbCdEf\n  kind: kmskey\n", []string{
