@@ -162,7 +162,7 @@ var shortEscapes = map[rune]byte{
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
-	for _, r := range strings.ToValidUTF8(s, string(utf8.RuneError)) {
+	for _, r := range s { // a byte that isn't UTF-8 is read as RuneError, as encoding/json writes it
 		if r >= ' ' && r != '"' && r != '\\' {
 			b = utf8.AppendRune(b, r)
 			continue

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,17 +183,15 @@ func (j *Journal) end(ctx context.Context, r Record) (place, error) {
 	return end, err
 }
 
-// says reports whether a stored body is a record with the content of r. What
-// differs at a glance isn't sealed again: nearly every record does.
+// says reports whether a stored body is a record with the content of r. One that
+// lacks its time isn't even parsed: nearly every record does.
 func says(body []byte, r Record) bool {
+	at, err := r.Time.MarshalJSON()
+	if err != nil || !bytes.Contains(body, at) {
+		return false
+	}
 	var there Record
-	if len(body) == 0 || json.Unmarshal(body, &there) != nil {
-		return false
-	}
-	if there.Step != r.Step || there.Phase != r.Phase || there.Outcome != r.Outcome || !there.Time.Equal(r.Time) {
-		return false
-	}
-	if _, intact := examine(body); !intact {
+	if _, intact := examine(body); !intact || json.Unmarshal(body, &there) != nil {
 		return false
 	}
 	own, err := content(r)
