@@ -47,6 +47,7 @@ type invocation struct {
 	payload  []byte
 	arn      string
 	deadline time.Time
+	posted   chan struct{} // closed when the runtime has posted its answer
 	done     chan struct{} // closed when the runtime asks for the next one
 
 	answered bool // guarded by the environment's mu, like what follows

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/keyturn/keyturn/localstack/awsproto"
 )
 
 // function is a registered function and its environments. Locks are taken in
@@ -24,6 +22,8 @@ type function struct {
 	replaced bool // environments end with their invocation
 	busy     int
 	idle     []*environment // the latest used last
+	posted   int            // environments that have answered and aren't idle yet
+	settled  chan struct{}  // closed when one of those is idle or gone; nil if nobody waits
 	all      map[*environment]bool
 	tail     []string // the latest log lines
 	tailSize int
@@ -79,146 +79,7 @@ func kept[T any](figures []T) []T {
 	return slices.Delete(figures, 0, max(0, len(figures)-keptFigures))
 }
 
-// admit counts an invocation in, or refuses it.
-func (f *function) admit() error {
-	s := f.service
-	refused := ""
-	if s.config.Throttle != nil && s.config.Throttle(f.Name) {
-		refused = "Rate Exceeded."
-	}
-	s.mu.Lock()
-	f.mu.Lock()
-	defer s.mu.Unlock()
-	defer f.mu.Unlock()
-	switch {
-	case s.closed:
-		return &awsproto.Error{Code: "ServiceException", Status: 500, Message: "the local Lambda is closed"}
-	case refused != "":
-	case s.busy >= s.config.Concurrency || f.MaxConcurrency > 0 && f.busy >= f.MaxConcurrency:
-		refused = "Rate Exceeded."
-	default:
-		s.busy++
-		f.busy++
-		f.stats.Invocations++
-		s.work.Add(1)
-		return nil
-	}
-	f.stats.Throttles++
-	return &awsproto.Error{Code: "TooManyRequestsException", Status: 429, Message: refused}
-}
-
-func (f *function) leave(failed bool) {
-	f.service.mu.Lock()
-	f.service.busy--
-	f.service.mu.Unlock()
-	f.mu.Lock()
-	f.busy--
-	if failed {
-		f.stats.Errors++
-	}
-	f.mu.Unlock()
-	f.service.work.Done()
-}
-
-// acquire takes a warm environment or starts a cold one.
-func (f *function) acquire() (e *environment, cold bool, err error) {
-	f.mu.Lock()
-	for len(f.idle) > 0 {
-		e := f.idle[len(f.idle)-1]
-		f.idle = f.idle[:len(f.idle)-1]
-		select {
-		case <-e.exited: // it died while nobody used it
-		default:
-			f.mu.Unlock()
-			return e, false, nil
-		}
-	}
-	f.mu.Unlock()
-	if e, err = f.launch(); err != nil {
-		return nil, true, err
-	}
-	f.mu.Lock()
-	f.stats.Environments++
-	select {
-	case <-e.exited: // forgotten before it was known
-		f.stats.add(e)
-	default:
-		f.all[e] = true
-	}
-	f.mu.Unlock()
-	e.lastUsed = f.service.config.Clock.Now()
-	f.service.work.Go(func() { e.retireWhenIdle(f.service.ctx) })
-	if f.service.ctx.Err() != nil { // Close hasn't seen this one
-		e.kill()
-	}
-	return e, true, nil
-}
-
-// release makes an environment idle again.
-func (f *function) release(e *environment) {
-	e.sample()
-	e.mu.Lock()
-	e.lastUsed = f.service.config.Clock.Now()
-	e.mu.Unlock()
-	f.mu.Lock()
-	keep := !f.replaced
-	if keep {
-		f.idle = append(f.idle, e)
-	}
-	f.mu.Unlock()
-	if !keep {
-		e.kill()
-	}
-}
-
-// takeIdle takes one environment out of use if it is idle since then.
-func (f *function) takeIdle(e *environment, since time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	e.mu.Lock()
-	unused := !e.lastUsed.After(since)
-	e.mu.Unlock()
-	i := slices.Index(f.idle, e)
-	if i < 0 || !unused {
-		return false
-	}
-	f.idle = slices.Delete(f.idle, i, i+1)
-	return true
-}
-
-// forget drops an environment whose process is gone.
-func (f *function) forget(e *environment) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.all[e] {
-		delete(f.all, e)
-		f.stats.add(e)
-	}
-	if i := slices.Index(f.idle, e); i >= 0 {
-		f.idle = slices.Delete(f.idle, i, i+1)
-	}
-}
-
-// replace ends the idle environments now and the others after their work; on
-// Close all of them now.
-func (f *function) replace() {
-	closing := f.service.ctx.Err() != nil
-	f.mu.Lock()
-	f.replaced = true
-	var end []*environment
-	for e := range f.all {
-		if closing || slices.Contains(f.idle, e) {
-			end = append(end, e)
-		}
-	}
-	f.idle = nil
-	f.mu.Unlock()
-	for _, e := range end {
-		e.kill()
-	}
-}
-
-// result is a finished invocation.
+// result is an invocation's answer.
 type result struct {
 	id      string
 	payload []byte
@@ -226,15 +87,24 @@ type result struct {
 }
 
 // run executes one invocation from start to end; the caller has been admitted.
-func (f *function) run(id string, payload []byte) result {
+// It passes the answer on, once, as soon as the runtime has posted it: Lambda's
+// callers don't wait until the environment is free (developer guide, "Invoking
+// a function synchronously").
+func (f *function) run(id string, payload []byte, answer func(result)) {
+	defer f.service.work.Done()
 	f.log("START RequestId: " + id + " Version: " + latest)
-	r := result{id: id}
+	pass := func(payload []byte, failed bool) {
+		f.leave(failed)
+		answer(result{id: id, payload: payload, failed: failed})
+	}
 	begun, initial, peak := time.Now(), "", int64(0)
 	e, cold, err := f.acquire()
 	if err != nil {
-		r.payload, r.failed = f.startFailure(id, err), true
+		pass(f.startFailure(id, err), true)
 	} else {
-		r.payload, r.failed = e.invoke(&invocation{id: id, payload: payload, arn: f.arn(), done: make(chan struct{})})
+		e.invoke(&invocation{
+			id: id, payload: payload, arn: f.arn(), posted: make(chan struct{}), done: make(chan struct{}),
+		}, pass)
 		e.mu.Lock()
 		peak = e.peak
 		if cold {
@@ -246,7 +116,6 @@ func (f *function) run(id string, payload []byte) result {
 	took := milliseconds(time.Since(begun))
 	f.log(fmt.Sprintf("REPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %.0f ms\tMemory Size: %d MB\tMax Memory Used: %d MB%s",
 		id, took, math.Ceil(took), f.MemoryMB, peak>>20, initial))
-	return r
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -260,17 +129,20 @@ func (f *function) startFailure(id string, err error) []byte {
 	return document(runtimeUnknown, "RequestId: %s Error: %v", id, err)
 }
 
-// invoke hands the invocation to the runtime and waits for its end.
-func (e *environment) invoke(i *invocation) (payload []byte, failed bool) {
+// invoke hands the invocation to the runtime, passes its answer on, and returns
+// when the environment is free again or gone.
+func (e *environment) invoke(i *invocation, pass func(payload []byte, failed bool)) {
 	f := e.function
 	initial := time.NewTimer(f.service.config.InitTimeout)
 	defer initial.Stop()
 	select {
 	case <-e.ready:
 	case <-e.exited:
-		return e.ended(i)
+		pass(e.ended(i))
+		return
 	case <-initial.C:
-		return e.expired(i)
+		pass(e.expired(i), true)
+		return
 	}
 	i.deadline = time.Now().Add(f.Timeout)
 	e.mu.Lock()
@@ -281,9 +153,11 @@ func (e *environment) invoke(i *invocation) (payload []byte, failed bool) {
 	select {
 	case e.work <- i:
 	case <-e.exited:
-		return e.ended(i)
+		pass(e.ended(i))
+		return
 	case <-limit.C:
-		return e.expired(i)
+		pass(e.expired(i), true)
+		return
 	}
 	if kill := f.service.config.Kill; kill != nil {
 		if d := kill(f.Name); d > 0 {
@@ -291,13 +165,28 @@ func (e *environment) invoke(i *invocation) (payload []byte, failed bool) {
 		}
 	}
 	select {
-	case <-i.done:
-		f.release(e)
-		return i.answer, i.failed // next has published them
+	case <-i.posted:
+		answered := f.service.config.Clock.Now()
+		f.settling(1)            // before the caller hears of it
+		pass(i.answer, i.failed) // written before posted was closed
+		e.settle(i, answered, limit.C)
 	case <-e.exited:
-		return e.ended(i)
+		pass(e.ended(i))
 	case <-limit.C:
-		return e.expired(i)
+		pass(e.expired(i), true)
+	}
+}
+
+// settle waits until an environment that has answered is idle again or gone. One
+// that does neither is killed when its time is up.
+func (e *environment) settle(i *invocation, answered time.Time, limit <-chan time.Time) {
+	defer e.function.settling(-1)
+	select {
+	case <-i.done:
+		e.function.release(e, answered)
+	case <-e.exited:
+	case <-limit:
+		e.kill()
 	}
 }
 
@@ -319,17 +208,17 @@ func (e *environment) ended(i *invocation) ([]byte, bool) {
 }
 
 // expired kills an environment that took too long.
-func (e *environment) expired(i *invocation) ([]byte, bool) {
+func (e *environment) expired(i *invocation) []byte {
 	e.kill()
 	e.mu.Lock()
 	failure := e.initError
 	e.mu.Unlock()
 	if failure != nil { // it said why it wouldn't get ready, and stayed
-		return failure, true
+		return failure
 	}
 	text := fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", i.id, e.function.Timeout.Seconds())
 	e.function.log(text)
-	return document(timedOut, "%s", text), true
+	return document(timedOut, "%s", text)
 }
 
 func newID() string { return uuid.NewString() }

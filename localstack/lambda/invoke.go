@@ -17,10 +17,11 @@ const (
 )
 
 // Invoke implements host.Invoker: it calls a function by name or ARN, with or
-// without a qualifier, and waits. When ctx ends the caller goes; the function
+// without a qualifier, and waits for its answer, not for the end of the log:
+// the lines END and REPORT follow. When ctx ends the caller goes; the function
 // runs on, as on AWS.
 func (s *Service) Invoke(ctx context.Context, reference string, payload []byte) (host.Invocation, error) {
-	r, err := s.invoke(ctx, reference, payload)
+	r, err := s.invoke(ctx, reference, payload, false)
 	if err != nil {
 		return host.Invocation{}, err
 	}
@@ -34,7 +35,9 @@ func (r result) functionError() string {
 	return ""
 }
 
-func (s *Service) invoke(ctx context.Context, reference string, payload []byte) (result, error) {
+// invoke returns with the answer, or, if the whole log is wanted, when the
+// runtime is through with the invocation.
+func (s *Service) invoke(ctx context.Context, reference string, payload []byte, whole bool) (result, error) {
 	f, err := s.find(reference)
 	if err != nil {
 		return result{}, err
@@ -45,18 +48,24 @@ func (s *Service) invoke(ctx context.Context, reference string, payload []byte) 
 	if err := f.admit(); err != nil {
 		return result{}, err
 	}
-	done := make(chan result, 1)
+	answers, ended := make(chan result, 1), make(chan struct{})
 	go func() {
-		r := f.run(newID(), payload)
-		f.leave(r.failed)
-		done <- r
+		defer close(ended)
+		f.run(newID(), payload, func(r result) { answers <- r })
 	}()
+	var r result
 	select {
-	case r := <-done:
-		return r, nil
+	case r = <-answers:
 	case <-ctx.Done():
 		return result{}, ctx.Err()
 	}
+	if whole {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+	}
+	return r, nil
 }
 
 // checkPayload refuses what isn't JSON or is too long; nothing means {}.
@@ -125,8 +134,8 @@ func (s *Service) deliver(f *function, id string, payload []byte) {
 			pause = min(2*pause, longestPause)
 			continue
 		}
-		r := f.run(id, payload)
-		f.leave(r.failed)
+		var r result
+		f.run(id, payload, func(answer result) { r = answer })
 		if !r.failed {
 			return
 		}

@@ -171,7 +171,8 @@ func (s *Service) serveInvoke(w http.ResponseWriter, r *http.Request, reference 
 }
 
 func (s *Service) serveCall(w http.ResponseWriter, r *http.Request, reference string, payload []byte) {
-	result, err := s.invoke(r.Context(), reference, payload)
+	tail := r.Header.Get("X-Amz-Log-Type") == "Tail"
+	result, err := s.invoke(r.Context(), reference, payload, tail)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -184,7 +185,7 @@ func (s *Service) serveCall(w http.ResponseWriter, r *http.Request, reference st
 	if result.failed {
 		h.Set("X-Amz-Function-Error", unhandled)
 	}
-	if r.Header.Get("X-Amz-Log-Type") == "Tail" {
+	if tail {
 		if f, err := s.find(reference); err == nil {
 			h.Set("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(f.logTail()))
 		}

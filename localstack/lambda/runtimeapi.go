@@ -94,6 +94,7 @@ func (e *environment) serveAnswer(w http.ResponseWriter, r *http.Request, failed
 		status, code, message = http.StatusForbidden, "InvalidStateTransition", "the invocation is answered already"
 	default:
 		i.answered, i.answer, i.failed = true, body, failed
+		close(i.posted)
 	}
 	e.mu.Unlock()
 	if status != http.StatusAccepted {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,30 @@ func main() {
 		fmt.Println("reported", err)
 		os.Exit(1)
 	}
+	if d, err := time.ParseDuration(os.Getenv("LINGER")); err == nil {
+		linger(d)
+	}
 	lambda.Start(handle)
+}
+
+// linger is a runtime of its own: it answers with its process id, and asks for
+// more work only so long after it has answered.
+func linger(d time.Duration) {
+	base := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
+	for {
+		resp, err := http.Get(base + "next")
+		if err != nil {
+			os.Exit(1)
+		}
+		_ = resp.Body.Close()
+		id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
+		resp, err = http.Post(base+id+"/response", "application/json", strings.NewReader(strconv.Itoa(os.Getpid())))
+		if err != nil {
+			os.Exit(1)
+		}
+		_ = resp.Body.Close()
+		time.Sleep(d)
+	}
 }
 
 func handle(ctx context.Context, raw json.RawMessage) (any, error) {
