@@ -12,7 +12,7 @@ SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-naive demo-rollback test race bench lint vuln verify build functions deps deps-demo clean
+.PHONY: help demo demo-naive demo-rollback test asl race bench lint vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ race: deps ## run every test with the race detector
 
 bench: deps ## measure the functions: size, cold start, memory, each step beside bare calls
 	$(GO) test -run '^$$' -bench . -benchtime 20x -timeout 20m ./internal/bench
+
+asl: deps-asl ## run the state machine in an independent interpreter too, and validate every ASL file
+	$(GO) test -count=1 -timeout 10m ./stepfunctions ./localstack/stepfunctions/asl
 
 lint: $(GOLANGCI) ## check style and correctness (.golangci.yml has the reasons)
 	$(GOLANGCI) run ./...
@@ -64,10 +67,15 @@ deps-demo: ## install what the demo needs: PostgreSQL
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c \
 		'apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql postgresql-contrib >/dev/null'
 
-deps: deps-demo ## install what the tests need: PgBouncer, the AWS CLI, PostgreSQL 18
+deps: deps-demo deps-asl ## install what the tests need: PgBouncer, the AWS CLI, PostgreSQL 18, readers of ASL
 	@command -v pgbouncer >/dev/null && command -v aws >/dev/null && command -v npm >/dev/null || \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive ./internal/pgtest/install-packages.sh
 	@./internal/pgtest/install-postgres-18.sh
+
+deps-asl: ## install what the ASL is checked with: Node, an interpreter, two validators
+	@command -v node >/dev/null && command -v npm >/dev/null || \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null'
+	@./stepfunctions/differential/install.sh
 
 $(GOLANGCI):
 	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)
