@@ -33,7 +33,8 @@ func (s *still) Sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// deadline is a clock for time-outs: they pass when a call hangs, never before.
+// deadline is a clock for time-outs: they pass when a call hangs, never before. A
+// state that has both a time-out and a heartbeat would end by either.
 type deadline struct {
 	clock *still
 	hang  chan struct{}

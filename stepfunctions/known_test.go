@@ -48,7 +48,7 @@ var known = []difference{
 		says: "concepts-error-handling, States.NoChoiceMatched: reported as States.Runtime",
 	},
 	{
-		sample: sample{name: "a heartbeat", states: `"A":{` + task + `,"TimeoutSeconds":50,"HeartbeatSeconds":5,"Catch":[{"ErrorEquals":["States.HeartbeatTimeout"],"ResultPath":null,"Next":"B"}],"Next":"B"},"B":{"Type":"Succeed"}`, answers: always("A", answer{Hang: true})},
+		sample: sample{name: "a heartbeat", states: `"A":{` + task + `,"HeartbeatSeconds":5,"Catch":[{"ErrorEquals":["States.HeartbeatTimeout"],"ResultPath":null,"Next":"B"}],"Next":"B"},"B":{"Type":"Succeed"}`, answers: always("A", answer{Hang: true})},
 		ours:   `B {}`, theirs: `A States.Timeout: States.Timeout`,
 		says: "state-task, HeartbeatSeconds",
 	},

@@ -106,6 +106,33 @@ func choices(comparisons ...string) string {
 	return `"A":{"Type":"Choice","Choices":[` + strings.Join(rules, ",") + `],"Default":"None"},"None":{"Type":"Succeed"},` + strings.Join(ends, ",")
 }
 
+// comparisons tries every ordering with what is less, equal and more, given as
+// it stands and by a path.
+func comparisons() []sample {
+	values := map[string][]string{
+		"Numeric":   {`1.5`, `2`, `2.0`, `10`},
+		"String":    {`"10"`, `"2"`, `"a"`, `"B"`},
+		"Timestamp": {`"2025-12-31T23:59:59Z"`, `"2026-01-01T00:00:00Z"`, `"2026-01-01T01:00:00+01:00"`, `"2026-01-01T00:00:00.5Z"`},
+	}
+	var all []sample
+	for family, them := range values {
+		for _, operator := range []string{"Equals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals"} {
+			for _, v := range them {
+				all = append(all, sample{
+					name:   fmt.Sprintf("choice: %s %s%s %s", v, family, operator, them[1]),
+					states: choices(fmt.Sprintf(`"%s%s":%s`, family, operator, them[1])),
+					input:  fmt.Sprintf(`{"v":%s}`, v),
+				}, sample{
+					name:   fmt.Sprintf("choice: %s %s%sPath %s", v, family, operator, them[1]),
+					states: choices(fmt.Sprintf(`"%s%sPath":"$.w"`, family, operator)),
+					input:  fmt.Sprintf(`{"v":%s,"w":%s}`, v, them[1]),
+				})
+			}
+		}
+	}
+	return all
+}
+
 // always answers far more calls than any retrier makes.
 func always(state string, a answer) map[string][]answer {
 	return map[string][]answer{state: slices.Repeat([]answer{a}, 20)}
@@ -149,7 +176,7 @@ func (s sample) both(t *testing.T, r *reference) (ours, theirs trace) {
 func TestBothInterpretersAgreeOnTheLanguage(t *testing.T) {
 	t.Parallel()
 	r := startReference(t)
-	for _, s := range agreed {
+	for _, s := range slices.Concat(agreed, comparisons()) {
 		t.Run(s.name, func(t *testing.T) {
 			ours, theirs := s.both(t, r)
 			if diff := disagreement(ours, theirs); diff != "" {
