@@ -21,6 +21,6 @@ trap 'rm -rf "$work"' EXIT
 cp package.json package-lock.json "$work/"
 # The lock file names no registry: npm asks the one it is configured for, and
 # the integrity fields pin the bytes.
-(cd "$work" && npm ci --silent --ignore-scripts --no-audit --no-fund)
+(cd "$work" && npm ci --loglevel=error --ignore-scripts --no-audit --no-fund >/dev/null)
 chmod 755 "$work"
 mv -T "$work" "$target" 2>/dev/null || [ -d "$target/node_modules" ] # another install was first
