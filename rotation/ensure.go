@@ -23,8 +23,6 @@ const (
 	NeedRun Need = "run"
 	// NeedStore: the store's own rotation is waiting to be tried again.
 	NeedStore Need = "store"
-	// NeedOrphan: a displaced version waits for its drain.
-	NeedOrphan Need = "orphan"
 )
 
 // Situation is what the labels say, and the run that follows from it.
@@ -32,7 +30,7 @@ type Situation struct {
 	Need      Need
 	Token     string // the rotation
 	Direction Direction
-	Version   string // of NeedOrphan: the displaced version
+	Displaced string // the version that waits for a drain of its own, if that is why
 }
 
 // Read derives the situation from labels alone. It is the one place that knows
@@ -41,20 +39,28 @@ func Read(v Versions, driver Driver) Situation {
 	current, retiring, pending := v.Holder(Current), v.Holder(Retiring), v.Holder(Pending)
 	draining := retiring != "" && retiring != current
 	// A version that was never current is turned back after the drain of another.
-	if x := v.Holder(Rejected); x != "" && (x == current || x == retiring || (x == pending && !draining)) {
-		return Situation{Need: NeedRun, Token: x, Direction: Back}
+	if x := v.Holder(Rejected); x != "" {
+		if x == current || x == retiring || (!draining && (x == pending || v.Has(x, Live(x)))) {
+			return Situation{Need: NeedRun, Token: x, Direction: Back}
+		}
 	}
 	if draining {
 		return Situation{Need: NeedRun, Token: current, Direction: Forward}
 	}
-	if orphans := v.Orphans(); len(orphans) > 0 && retiring == "" {
-		return Situation{Need: NeedOrphan, Token: current, Direction: Forward, Version: orphans[0]}
+	if displaced := v.Displaced(); len(displaced) > 0 && current != "" {
+		return Situation{Need: NeedRun, Token: current, Direction: Forward, Displaced: displaced[0]}
+	}
+	if v.Has(current, Disabled) { // somebody moved AWSCURRENT back by hand
+		return Situation{Need: NeedRun, Token: current, Direction: Forward}
 	}
 	if pending != "" && pending != current {
 		if driver == DriverMachine {
 			return Situation{Need: NeedRun, Token: pending, Direction: Head}
 		}
 		return Situation{Need: NeedStore, Token: pending}
+	}
+	if stored := v.unclaimed(); len(stored) > 0 && driver == DriverMachine {
+		return Situation{Need: NeedRun, Token: stored[0], Direction: Head}
 	}
 	return Situation{Need: NeedNothing}
 }
@@ -113,10 +119,6 @@ func (r *Rotator) EnsureRun(ctx context.Context, secret string, o EnsureOptions)
 			err = r.retryStore(ctx, desc.ARN, situation.Token)
 		}
 		return Ensured{Situation: situation}, err
-	case NeedOrphan:
-		if err := r.retireOrphan(ctx, desc, situation.Version); err != nil {
-			return Ensured{}, err
-		}
 	case NeedNothing:
 		return Ensured{Situation: situation}, nil
 	}
@@ -133,21 +135,6 @@ func (r *Rotator) retryStore(ctx context.Context, secret, token string) error {
 		return nil
 	}
 	return fault.Wrap(fault.Unavailable, err, "asking for the waiting rotation of %s", secret)
-}
-
-// retireOrphan gives a displaced version the one drain there is.
-func (r *Rotator) retireOrphan(ctx context.Context, d Description, version string) error {
-	if err := r.Store.Attach(ctx, d.ARN, Retiring, version); err != nil {
-		return fault.Wrap(fault.Conflict, err, "marking the displaced version %s as retiring", version)
-	}
-	for _, l := range d.Versions[version] {
-		if l.IsOrphan() {
-			if err := r.Store.Detach(ctx, d.ARN, l, version); err != nil {
-				return fault.Wrap(fault.Unavailable, err, "taking %s off %s", l, version)
-			}
-		}
-	}
-	return nil
 }
 
 // RetirePrevious gives the version before the current one a drain of its own.

@@ -20,6 +20,10 @@ func TestReadDerivesTheSituationFromLabels(t *testing.T) {
 		return rotation.Situation{Need: rotation.NeedRun, Token: token, Direction: dir}
 	}
 	nothing := rotation.Situation{Need: rotation.NeedNothing}
+	displaced := func(version, current string) rotation.Situation {
+		return rotation.Situation{Need: rotation.NeedRun, Token: current, Direction: rotation.Forward, Displaced: version}
+	}
+	live, candidate := rotation.Live, rotation.Candidate
 	tests := []struct {
 		name   string
 		v      rotation.Versions
@@ -40,8 +44,17 @@ func TestReadDerivesTheSituationFromLabels(t *testing.T) {
 		{"rolling back", rotation.Versions{v1: {c}, v2: {pr, r, x}}, sm, run(v2, rotation.Back)},
 		{"rollback asked while another drains", rotation.Versions{v1: {r}, v2: {p, x}, v3: {c}}, sm, run(v3, rotation.Forward)},
 		{"rolled back", rotation.Versions{v1: {c}, v2: {pr, x}}, sm, nothing},
-		{"displaced", rotation.Versions{v2: {pr, rotation.Orphan(1)}, v3: {c}}, sm, rotation.Situation{Need: rotation.NeedOrphan, Token: v3, Direction: rotation.Forward, Version: v2}},
-		{"displaced during a drain", rotation.Versions{v1: {r}, v2: {pr, rotation.Orphan(1)}, v3: {c}}, sm, run(v3, rotation.Forward)},
+		{"displaced", rotation.Versions{v2: {pr, live(v2)}, v3: {c}}, sm, displaced(v2, v3)},
+		{"displaced during a drain", rotation.Versions{v1: {r}, v2: {pr, live(v2)}, v3: {c}}, sm, run(v3, rotation.Forward)},
+		{"dead and previous", rotation.Versions{v1: {pr}, v2: {c, live(v2)}}, sm, nothing},
+		{"current moved back by hand", rotation.Versions{v1: {c, r, live(v1)}, v2: {pr, live(v2)}}, sm, displaced(v2, v1)},
+		{"the same, with AWSPENDING left over", rotation.Versions{v1: {c, r, live(v1)}, v2: {pr, p, live(v2)}}, sm, displaced(v2, v1)},
+		{"moved back to a disabled one", rotation.Versions{v1: {c, d}}, sm, run(v1, rotation.Forward)},
+		{"AWSPENDING taken off after set", rotation.Versions{v1: {c}, v2: {live(v2), candidate(v2)}}, sm, displaced(v2, v1)},
+		{"promotion broke off beside a displaced one", rotation.Versions{v1: {live(v1)}, v2: {c, r}, v3: {p, live(v3)}}, sm, displaced(v1, v2)},
+		{"rollback broke off after AWSCURRENT", rotation.Versions{v1: {c, r, d}, v2: {pr, x, live(v2)}}, sm, run(v2, rotation.Back)},
+		{"stored and not claimed", rotation.Versions{v1: {c}, v2: {candidate(v2)}}, machine, run(v2, rotation.Head)},
+		{"stored and turned back", rotation.Versions{v1: {c}, v2: {candidate(v2), x}}, machine, nothing},
 	}
 	for _, tt := range tests {
 		if diff := cmp.Diff(tt.want, rotation.Read(tt.v, tt.driver)); diff != "" {

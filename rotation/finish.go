@@ -38,11 +38,14 @@ func (r *Rotator) Finish(ctx context.Context, req Request) (Result, error) {
 
 // promote proves the new version once more, because a function has no memory
 // of the test, and then writes: RETIRING if nobody holds it, AWSCURRENT if the
-// old version still does.
+// old version still does. In between the new one stops being a candidate.
 func (r *Rotator) promote(ctx context.Context, s scene, c Change) (Result, error) {
 	tested, err := s.engine.Test(ctx, c)
 	if err != nil || tested.Outcome != Done {
 		return tested, err
+	}
+	if err := r.note(ctx, s, c.From); err != nil {
+		return Result{}, err
 	}
 	if err := r.Store.Attach(ctx, c.Secret, Retiring, c.From); err != nil {
 		if fault.Is(err, fault.Conflict) {
@@ -50,6 +53,9 @@ func (r *Rotator) promote(ctx context.Context, s scene, c Change) (Result, error
 				WithHint("the label did not move; the rotation is taken up again when the drain ends")
 		}
 		return Result{}, fault.Wrap(fault.Unavailable, err, "marking %s as retiring", c.From)
+	}
+	if err := r.unmark(ctx, s, c.To, Candidate(c.To)); err != nil {
+		return Result{}, err
 	}
 	if err = r.Store.Move(ctx, c.Secret, Current, c.To, c.From); err != nil {
 		// A lost answer and a lost race look alike: only the labels tell.
@@ -74,19 +80,20 @@ func (r *Rotator) unpend(ctx context.Context, s scene, token string) {
 	}
 }
 
-// finished is a late finish: the token is current. If the version that it
-// replaced isn't known to be retiring, the tail's run looks at it once more.
+// finished is a late finish: the token is current. If it is still a candidate,
+// somebody promoted it by hand, and the version that it replaced needs a drain.
 func (r *Rotator) finished(ctx context.Context, s scene) (Result, error) {
-	v := s.desc.Versions
-	old := v.Holder(Previous)
-	if v.Holder(Retiring) == "" && old != "" && old != s.req.Token && !v.Has(old, Rejected) {
-		// Its login may be a later rotation's by now: then it was revoked long ago.
-		err := r.alone(ctx, tail{scene: s, from: old, to: s.req.Token})
+	v, token := s.desc.Versions, s.req.Token
+	if v.Has(token, Candidate(token)) {
+		var err error
+		if old := v.Holder(Previous); old != "" {
+			err = r.displaced(ctx, s, old, token)
+		}
 		if err == nil {
-			err = r.Store.Attach(ctx, s.desc.ARN, Retiring, old)
+			err = r.unmark(ctx, s, token, Candidate(token))
 		}
 		if err != nil {
-			r.Log.WarnContext(ctx, "marking the previous version as retiring", "secret", s.desc.ARN, "version", old, "error", err)
+			r.Log.WarnContext(ctx, "keeping track of the previous version", "secret", s.desc.ARN, "error", err)
 		}
 	}
 	r.ensureLater(ctx, s.desc.ARN)

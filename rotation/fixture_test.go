@@ -34,6 +34,7 @@ type target struct {
 	steps   []string
 	fail    map[string]error // by step, once
 	waits   map[string]int   // by step: how often it answers wait first
+	mistake string           // a value that isn't a credential
 	store   *rotationtest.Store
 }
 
@@ -75,6 +76,9 @@ func (e *target) Defaults() rotation.Policy { return rotation.Policy{} }
 
 func (e *target) Identity(ctx context.Context, secret, version string) (string, error) {
 	v, err := e.store.Value(ctx, secret, version)
+	if err == nil && v.Reveal() == e.mistake {
+		return "", fault.New(fault.InvalidInput, "version %s isn't a credential", version)
+	}
 	return v.Reveal(), err
 }
 
@@ -342,7 +346,7 @@ func (w *world) labels() string {
 	for _, id := range []string{v1, v2, v3} {
 		var short []string
 		for _, l := range w.store.Labels(arn)[id] {
-			short = append(short, strings.TrimPrefix(strings.TrimPrefix(string(l), "AWS"), "KEYTURN_"))
+			short = append(short, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(string(l), "AWS"), "KEYTURN_"), "_"+id))
 		}
 		slices.Sort(short)
 		if len(short) > 0 {

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
@@ -19,9 +20,15 @@ func guardHead(v Versions, token string) (already bool, err error) {
 			WithHint("steps are called by the rotation that made the version; start one with rotate-secret")
 	case v.Has(token, Current):
 		return true, nil
+	case v.Has(token, Retiring):
+		return false, fault.New(fault.Superseded, "version %s is being retired", token).
+			WithHint("start a new rotation; this one is over")
 	case !v.Has(token, Pending):
 		return false, fault.New(fault.InvalidStage, "version %s isn't AWSPENDING", token).
 			WithHint("another rotation has taken its place, or somebody removed the label")
+	case !v.pending(token):
+		return false, fault.New(fault.InvalidStage, "version %s was current before; its AWSPENDING was left over", token).
+			WithHint("remove the label with aws secretsmanager update-secret-version-stage, then rotate again")
 	}
 	return false, nil
 }
@@ -44,8 +51,10 @@ func draining(v Versions, token string) string {
 	if old := v.Holder(Retiring); old != "" && old != v.Holder(Current) && old != token {
 		return old
 	}
-	if orphans := v.Orphans(); len(orphans) > 0 {
-		return orphans[0]
+	for _, id := range v.Displaced() {
+		if id != token {
+			return id
+		}
 	}
 	return ""
 }
@@ -87,7 +96,10 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 	c := s.change(r, from, req.Token, supportsHead(req.Token))
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
 		res, err := s.engine.Create(ctx, c)
-		if err != nil || res.Outcome != Done || s.policy.Driver != DriverMachine {
+		if err != nil || res.Outcome != Done {
+			return res, err
+		}
+		if err := r.note(ctx, s, from); err != nil || s.policy.Driver != DriverMachine {
 			return res, err
 		}
 		return res, r.claimPending(ctx, s.desc.ARN, req.Token)
@@ -97,7 +109,7 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 // unclaimed reports a version that the machine hasn't made yet, or has made and
 // not claimed AWSPENDING for.
 func unclaimed(v Versions, token string) bool {
-	return len(v[token]) == 0 || (v.Has(token, Candidate(token)) && !v.Has(token, Pending) && !v.Has(token, Rejected))
+	return len(v[token]) == 0 || slices.Contains(v.unclaimed(), token)
 }
 
 func (r *Rotator) guardCreate(s scene) (already bool, err error) {
@@ -112,8 +124,8 @@ func (r *Rotator) guardCreate(s scene) (already bool, err error) {
 	return false, drainInProgress(s.desc.Versions, s.req.Token)
 }
 
-// claimPending gives a machine-driven version its AWSPENDING; a second machine
-// loses here, on the write.
+// claimPending gives a machine-driven version its AWSPENDING and marks it as
+// live; a second machine loses here, on the write.
 func (r *Rotator) claimPending(ctx context.Context, secret, token string) error {
 	desc, err := r.Store.Describe(ctx, secret)
 	if err != nil {
@@ -132,7 +144,26 @@ func (r *Rotator) claimPending(ctx context.Context, secret, token string) error 
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "claiming AWSPENDING for %s", token)
 	}
-	return fault.Wrap(fault.Unavailable, r.Store.Detach(ctx, secret, Candidate(token), token), "removing the candidate's label")
+	return r.markLive(ctx, secret, token)
+}
+
+// markLive must have happened before a target hears of the version's credential.
+func (r *Rotator) markLive(ctx context.Context, secret, version string) error {
+	return fault.Wrap(fault.Unavailable, r.Store.Attach(ctx, secret, Live(version), version), "marking %s as live", version)
+}
+
+// note begins to track a version that Keyturn didn't make or promote, once its
+// credential is seen to work: one that never did would have nothing to retire.
+func (r *Rotator) note(ctx context.Context, s scene, version string) error {
+	if !s.desc.Versions.Has(version, Live(version)) {
+		if err := r.markLive(ctx, s.desc.ARN, version); err != nil {
+			return err
+		}
+	}
+	if !s.desc.Versions.Has(version, Current) {
+		return nil
+	}
+	return r.unmark(ctx, s, version, Candidate(version))
 }
 
 func rotationInProgress(holder string) error {
@@ -196,6 +227,9 @@ func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engi
 	}
 	c := s.change(r, s.desc.Versions.Holder(Current), req.Token, supportsHead(req.Token))
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
+		if err := r.note(ctx, s, c.To); err != nil {
+			return Result{}, err
+		}
 		res, err := do(s.engine, ctx, c)
 		if fault.Is(err, fault.InvalidStage) && r.readable(ctx, c) {
 			return do(s.engine, ctx, c)

@@ -60,7 +60,7 @@ func TestRollbackBeforePromotionDiscardsTheNewOne(t *testing.T) {
 					t.Fatalf("abort answered %s", res.Outcome)
 				}
 				w.wantLogins("login-1 accepted")
-				w.wantLabels("1:CURRENT 2:REJECTED")
+				w.wantLabels("1:CURRENT+LIVE 2:REJECTED")
 				w.must(w.rotate(v3))
 				w.must(w.tail(v3, rotation.Forward))
 				w.wantLogins("login-3 accepted")
@@ -83,7 +83,7 @@ func TestRollbackAfterPromotionExchangesOldAndNew(t *testing.T) {
 		}
 		w.must(w.tail(v2, rotation.Back))
 		w.wantLogins("login-1 accepted")
-		w.wantLabels("1:CURRENT 2:PREVIOUS+REJECTED")
+		w.wantLabels("1:CURRENT+LIVE 2:PREVIOUS+REJECTED")
 		for _, late := range []string{v2} {
 			_, err := w.Set(t.Context(), rotation.Request{Secret: arn, Token: late, Direction: rotation.Head, ByStore: true})
 			wantFault(t, err, fault.Rejected)
@@ -140,7 +140,7 @@ func TestRollbackAfterRevokeIsTooLate(t *testing.T) {
 	delete(w.target.logins, "login-1") // a revoke that was faster
 	_, err = w.Rollback(t.Context(), back(v2))
 	wantFault(t, err, fault.TooLate)
-	w.wantLabels("1:DISABLED+PREVIOUS+RETIRING 2:CURRENT")
+	w.wantLabels("1:DISABLED+LIVE+PREVIOUS+RETIRING 2:CURRENT+LIVE")
 	w.must(w.tail(v2, rotation.Forward))
 	w.wantLogins("login-2 accepted")
 	_, err = w.RequestRollback(t.Context(), arn)
@@ -173,7 +173,7 @@ func TestRollbackDuringSecretsManagersRetries(t *testing.T) {
 	wantFault(t, w.rotate(v2), fault.Rejected) // Secrets Manager tries again
 	w.must(w.tail(v2, rotation.Back))
 	w.wantLogins("login-1 accepted")
-	w.wantLabels("1:CURRENT 2:REJECTED")
+	w.wantLabels("1:CURRENT+LIVE 2:REJECTED")
 	_, err := w.Create(t.Context(), rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, ByStore: true})
 	wantFault(t, err, fault.Rejected)
 }
@@ -187,17 +187,17 @@ func TestPutByHandDuringADrain(t *testing.T) {
 	w.store.PutByHand(arn, v3, "login-3")
 	_, err := w.Drain(t.Context(), forward(v2))
 	wantFault(t, err, fault.Superseded)
-	w.wantLabels("1:RETIRING 2:ORPHAN_1+PREVIOUS 3:CURRENT")
+	w.wantLabels("1:LIVE+RETIRING 2:LIVE+PREVIOUS 3:CURRENT")
 	if run, _ := w.runs.Describe(t.Context(), rotation.RunName(arn, v3, rotation.Forward)+"-g1"); run.Status != rotation.RunRunning {
 		t.Errorf("no run drains towards the version put by hand: %v", w.runs.names())
 	}
 	wantFault(t, w.rotate("44444444-4444-4444-8444-444444444444"), fault.DrainInProgress)
 	w.must(w.tail(v3, rotation.Forward))
 	w.wantLogins("login-3 accepted")
-	w.wantLabels("2:PREVIOUS 3:CURRENT")
+	w.wantLabels("2:PREVIOUS 3:CURRENT+LIVE")
 }
 
-func TestPutByHandWithTheSameLoginIsNoOrphan(t *testing.T) {
+func TestPutByHandWithTheSameLoginIsNotRetired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
 	w.must(w.rotate(v2))
@@ -205,7 +205,7 @@ func TestPutByHandWithTheSameLoginIsNoOrphan(t *testing.T) {
 	w.store.PutByHand(arn, v3, "login-2")
 	_, err := w.Drain(t.Context(), forward(v2))
 	wantFault(t, err, fault.Superseded)
-	w.wantLabels("1:RETIRING 2:PREVIOUS 3:CURRENT")
+	w.wantLabels("1:LIVE+RETIRING 2:LIVE+PREVIOUS 3:CURRENT")
 	w.must(w.tail(v3, rotation.Forward))
 	w.wantLogins("login-2 accepted")
 }
@@ -234,10 +234,10 @@ func TestPutByHandDuringARollback(t *testing.T) {
 	w.target.logins["login-3"] = "accepted"
 	w.store.PutByHand(arn, v3, "login-3")
 	w.must(w.tail(v2, rotation.Back))
-	w.wantLabels("1:ORPHAN_1+PREVIOUS 2:REJECTED 3:CURRENT")
+	w.wantLabels("1:LIVE+PREVIOUS 2:REJECTED 3:CURRENT+LIVE")
 	e, err := w.EnsureRun(t.Context(), arn, rotation.EnsureOptions{})
 	w.must(err)
-	if !e.Started || e.Situation.Direction != rotation.Forward {
+	if e.Run.Status != rotation.RunRunning || e.Situation.Direction != rotation.Forward {
 		t.Fatalf("nobody drains the displaced version: %+v", e)
 	}
 	w.must(w.tail(v3, rotation.Forward))
@@ -333,7 +333,7 @@ func TestDiscardInPairModeBesideADeadPreviousVersion(t *testing.T) {
 	w.must(w.rotate(v2))
 	w.unpend()
 	w.must(w.tail(v2, rotation.Forward))
-	w.wantLabels("1:PREVIOUS 2:CURRENT")
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE")
 	w.must(w.store.Rotate(t.Context(), arn, v3))
 	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-1")))
 	w.target.logins["login-1"] = "accepted"
@@ -348,7 +348,7 @@ func TestDiscardOfAVersionWithoutAValue(t *testing.T) {
 	w.must(w.store.Rotate(t.Context(), arn, v2))
 	requestRollback(t, w, v2)
 	w.must(w.tail(v2, rotation.Back))
-	w.wantLabels("1:CURRENT 2:REJECTED")
+	w.wantLabels("1:CURRENT+LIVE 2:REJECTED")
 	w.wantLogins("login-1 accepted")
 }
 
@@ -366,7 +366,7 @@ func TestAdoptRetiresThePreviousLogin(t *testing.T) {
 	}
 	w.must(w.tail(v2, rotation.Forward))
 	w.wantLogins("login-2 accepted")
-	w.wantLabels("1:PREVIOUS 2:CURRENT")
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE")
 }
 
 // A machine's create that was killed between its two writes is taken up again.
@@ -382,9 +382,9 @@ func TestCreateKilledBeforeItClaimedPending(t *testing.T) {
 	}
 	wantFault(t, w.rotate(v2), fault.Unavailable)
 	w.must(w.rotate(v2))
-	w.wantLabels("1:PREVIOUS+RETIRING 2:CURRENT")
+	w.wantLabels("1:LIVE+PREVIOUS+RETIRING 2:CURRENT+LIVE")
 	w.must(w.tail(v2, rotation.Forward))
-	w.wantLabels("1:PREVIOUS 2:CURRENT")
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE")
 }
 
 func TestAbortTakesTheCandidatesLabelOff(t *testing.T) {
@@ -408,7 +408,7 @@ func TestRollbackWhileAnotherRotationWaits(t *testing.T) {
 	wantFault(t, w.rotate(v3), fault.DrainInProgress)
 	requestRollback(t, w, v2)
 	w.must(w.tail(v2, rotation.Back))
-	w.wantLabels("1:CURRENT 2:PREVIOUS+REJECTED 3:PENDING")
+	w.wantLabels("1:CURRENT+LIVE 2:PREVIOUS+REJECTED 3:PENDING")
 	w.must(w.rotate(v3))
 	w.must(w.tail(v3, rotation.Forward))
 	w.wantLogins("login-3 accepted")

@@ -31,6 +31,8 @@ type house struct {
 	keepPending bool
 	rollbackAt  string // ask for a rollback once the target has done this step; "" never
 	asked       bool
+	before      func() // called before each step of anybody
+	excused     bool   // a person has made a refused login current
 	executions  map[string]*execution
 }
 
@@ -45,12 +47,25 @@ var next = map[rotation.Step]rotation.Step{
 	rotation.StepDisable: rotation.StepRevoke,
 }
 
+// check is rule 1, which a person may break and Keyturn may not.
+func (h *house) check() {
+	h.t.Helper()
+	if h.excused && h.target.logins[h.login(h.store.Labels(arn).Holder(rotation.Current))] != "accepted" {
+		return
+	}
+	h.excused = false
+	h.world.check()
+}
+
 func (h *house) call(step rotation.Step, req rotation.Request) (rotation.Result, error) {
 	h.t.Helper()
 	steps := map[rotation.Step]func(context.Context, rotation.Request) (rotation.Result, error){
 		rotation.StepCreate: h.Create, rotation.StepSet: h.Set, rotation.StepTest: h.Test, rotation.StepFinish: h.Finish,
 		rotation.StepAdopt: h.Adopt, rotation.StepDrain: h.Drain, rotation.StepDisable: h.Disable, rotation.StepRevoke: h.Revoke,
 		rotation.StepRollback: h.Rollback,
+	}
+	if h.before != nil {
+		h.before()
 	}
 	res, err := steps[step](h.t.Context(), req)
 	h.check()
@@ -181,15 +196,17 @@ func (h *house) settle() {
 	h.t.Fatalf("never settles: labels %s, logins %v, runs %v", h.labels(), h.target.logins, h.runs.runs)
 }
 
-// settled checks the only end there may be: one login, and no label of ours but
-// the mark of a rollback.
+// settled checks the only end there may be: one login, the current version's,
+// and no other label of ours but the mark of a rollback.
 func (h *house) settled(login string) {
 	h.t.Helper()
 	h.check()
 	h.wantLogins(login + " accepted")
 	for id, labels := range h.store.Labels(arn) {
 		for _, l := range labels {
-			if strings.HasPrefix(string(l), "KEYTURN_") && l != rotation.Rejected {
+			ours := strings.HasPrefix(string(l), "KEYTURN_")
+			stays := l == rotation.Rejected || (l == rotation.Live(id) && h.store.Labels(arn).Has(id, rotation.Current))
+			if ours && !stays {
 				h.t.Fatalf("%s is left on version %s: %s", l, id, h.labels())
 			}
 		}

@@ -3,8 +3,6 @@ package rotation
 import (
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // Label is a staging label. The labels are the only state there is.
@@ -18,27 +16,35 @@ const (
 	// Previous is what was current before; Secrets Manager moves it by itself.
 	Previous Label = "AWSPREVIOUS"
 	// Retiring is on the version that is being replaced and isn't revoked yet.
-	// Only one version can hold it: it is the lock of a drain, and it keeps the
-	// version from being discarded.
+	// Only one version can hold it: it is the lock of a drain.
 	Retiring Label = "KEYTURN_RETIRING"
 	// Disabled is put on before the credential is disabled at its target.
 	Disabled Label = "KEYTURN_DISABLED"
 	// Rejected is on a version that is, or was, rolled back.
 	Rejected Label = "KEYTURN_REJECTED"
 
-	orphanPrefix    = "KEYTURN_ORPHAN_"
+	livePrefix      = "KEYTURN_LIVE_"
 	candidatePrefix = "KEYTURN_CANDIDATE_"
 )
 
-// Orphan is the n-th label for a version that somebody else displaced.
-func Orphan(n int) Label { return Label(orphanPrefix + strconv.Itoa(n)) }
+// Live is the label of a version whose credential its target may accept. It is
+// put on before the target hears of the credential and taken off when that is
+// revoked, so that nobody can lose track of one: whoever moves AWS's labels by
+// hand leaves it where it is, and it keeps the version from being discarded.
+func Live(version string) Label { return Label(livePrefix + version) }
 
-// IsOrphan reports whether a label is one of those.
-func (l Label) IsOrphan() bool { return strings.HasPrefix(string(l), orphanPrefix) }
-
-// Candidate is the label under which the machine driver stores a version before
-// it claims AWSPENDING for it.
+// Candidate is on a version that was never promoted. The machine driver stores
+// it under this label alone, before it claims AWSPENDING.
 func Candidate(token string) Label { return Label(candidatePrefix + token) }
+
+// MadeLabels are the labels under which a new version's value is stored. The
+// machine claims AWSPENDING and Live afterwards: a put would steal the former.
+func MadeLabels(driver Driver, token string) []Label {
+	if driver == DriverMachine {
+		return []Label{Candidate(token)}
+	}
+	return []Label{Pending, Candidate(token), Live(token)}
+}
 
 // Versions maps version ids to their labels.
 type Versions map[string][]Label
@@ -58,38 +64,51 @@ func (v Versions) Has(version string, l Label) bool {
 	return slices.Contains(v[version], l)
 }
 
-// Orphans lists displaced versions in the order of their labels.
-func (v Versions) Orphans() []string {
-	type orphan struct {
-		n  int
-		id string
-	}
-	var found []orphan
-	for id, labels := range v {
-		for _, l := range labels {
-			if l.IsOrphan() {
-				n, _ := strconv.Atoi(strings.TrimPrefix(string(l), orphanPrefix))
-				found = append(found, orphan{n, id})
-			}
+// Displaced lists the live versions that nobody has a use for: not current, not
+// pending and not being drained. Somebody else's write has put them there, or a
+// run that ended too soon; each gets a drain of its own.
+func (v Versions) Displaced() []string {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(v)) {
+		if v.Has(id, Live(id)) && !v.Has(id, Current) && !v.Has(id, Retiring) && !v.pending(id) {
+			ids = append(ids, id)
 		}
-	}
-	slices.SortFunc(found, func(a, b orphan) int { return a.n - b.n })
-	ids := make([]string, 0, len(found))
-	for _, o := range found {
-		ids = append(ids, o.id)
 	}
 	return ids
 }
 
-// Live lists the versions, other than one, whose credential somebody may
-// rightly use. AWSPREVIOUS alone isn't among them: it stays on a version after
-// its credential is revoked, and in pair mode that login is the next one's.
-func (v Versions) Live(except string) []string {
+// pending reports a version that is being made. With AWSPREVIOUS it was current
+// once: then AWSPENDING was left over (FACTS C6.4) and isn't the promise it was.
+func (v Versions) pending(id string) bool {
+	return v.Has(id, Pending) && !v.Has(id, Previous)
+}
+
+// unpresented reports a version that no consumer had reason to use.
+func (v Versions) unpresented(id string) bool {
+	return !v.Has(id, Current) && !v.Has(id, Previous) &&
+		(v.Has(id, Candidate(id)) || (v.Has(id, Pending) && !v.Has(id, Live(id))))
+}
+
+// unclaimed lists the versions that a machine has stored and not claimed
+// AWSPENDING for: no target has heard of them.
+func (v Versions) unclaimed() []string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(v)) {
-		lives := func(l Label) bool {
-			return l == Current || l == Pending || l == Retiring || l == Disabled || l.IsOrphan()
+		if v.Has(id, Candidate(id)) && !v.Has(id, Live(id)) && !v.Has(id, Pending) && !v.Has(id, Rejected) {
+			ids = append(ids, id)
 		}
+	}
+	return ids
+}
+
+// liveBeside lists the versions, other than one, whose credential somebody may
+// rightly use. AWSPREVIOUS alone isn't among them: it stays on a version after
+// its credential is revoked, and in pair mode that login is the next one's. Nor
+// are displaced versions: they go as well.
+func (v Versions) liveBeside(except string) []string {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(v)) {
+		lives := func(l Label) bool { return l == Current || l == Pending || l == Retiring || l == Disabled }
 		if id != except && slices.ContainsFunc(v[id], lives) {
 			ids = append(ids, id)
 		}

@@ -35,7 +35,7 @@ func TestDiscardInPairModeThatBreaksOff(t *testing.T) {
 	wantFault(t, w.tail(v3, rotation.Back), fault.Unavailable)
 	w.must(w.tail(v3, rotation.Back))
 	w.wantLogins("login-2 accepted")
-	w.wantLabels("1:PREVIOUS 2:CURRENT 3:REJECTED")
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE 3:REJECTED")
 }
 
 // The same, when Secrets Manager abandons a rotation that is being turned back
@@ -55,7 +55,7 @@ func TestAbandonedWhileDiscardedInPairMode(t *testing.T) {
 	w.must(w.store.Detach(t.Context(), arn, rotation.Pending, v3))
 	w.must(w.tail(v3, rotation.Back))
 	w.wantLogins("login-2 accepted")
-	w.wantLabels("1:PREVIOUS 2:CURRENT 3:REJECTED")
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE 3:REJECTED")
 }
 
 // A version put by hand between the two writes of a finish starts a drain. The
@@ -142,7 +142,7 @@ func TestLateFinishBesideTheNextRotation(t *testing.T) {
 	w.target.logins["login-1"] = "accepted"
 	_, err := w.Finish(t.Context(), rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, ByStore: true})
 	w.must(err)
-	w.wantLabels("1:PREVIOUS 2:CURRENT 3:PENDING")
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE 3:CANDIDATE+LIVE+PENDING")
 }
 
 // The claim's last write may never succeed.
@@ -153,7 +153,7 @@ func TestDiscardTakesTheCandidatesLabelOff(t *testing.T) {
 	wantFault(t, w.rotate(v2), fault.Unavailable)
 	requestRollback(t, w, v2)
 	w.must(w.tail(v2, rotation.Back))
-	w.wantLabels("1:CURRENT 2:REJECTED")
+	w.wantLabels("1:CURRENT+LIVE 2:REJECTED")
 }
 
 // A version that has come back isn't left marked as disabled.

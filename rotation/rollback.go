@@ -195,9 +195,8 @@ func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
 	case v.Has(token, Current) && !v.Has(token, Rejected):
 		r.ensureLater(ctx, s.desc.ARN)
 		return Result{Outcome: Promoted}, nil
-	case !v.Has(token, Pending) && !v.Has(token, Rejected) && !v.Has(token, Retiring):
-		err := r.Store.Detach(ctx, s.desc.ARN, Candidate(token), token)
-		return Result{Outcome: Done, Notes: []string{"the version never got AWSPENDING, or has lost it"}}, err
+	case !v.Has(token, Pending) && !v.Has(token, Rejected) && !v.Has(token, Live(token)):
+		return Result{Outcome: Done, Notes: []string{"the version never got AWSPENDING"}}, r.unmark(ctx, s, token, Candidate(token))
 	case revoked(v, Request{Token: token, Direction: Back}) && !v.Has(token, Pending):
 		return Result{Outcome: Done}, nil
 	}

@@ -46,7 +46,7 @@ func TestRotationEndsStable(t *testing.T) {
 		w.must(w.tail(v2, rotation.Forward))
 		w.wantLogins("login-2 accepted")
 		w.must(w.store.Detach(w.t.Context(), arn, rotation.Pending, v2))
-		w.wantLabels("1:PREVIOUS 2:CURRENT")
+		w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE")
 		w.must(w.rotate(v3))
 		w.must(w.tail(v3, rotation.Forward))
 		w.wantLogins("login-3 accepted")
@@ -59,11 +59,11 @@ func TestRetiringIsAttachedBeforeCurrentMoves(t *testing.T) {
 	w.must(w.rotate(v2))
 	var writes []string
 	for _, c := range w.store.Calls() {
-		if c.Op == "Attach" || c.Op == "Move" {
+		if c.Op == "Attach" || c.Op == "Move" || c.Op == "Detach" {
 			writes = append(writes, c.Op+" "+string(c.Label))
 		}
 	}
-	if want := []string{"Attach KEYTURN_RETIRING", "Move AWSCURRENT"}; !slices.Equal(writes, want) {
+	if want := []string{"Attach KEYTURN_LIVE_" + v1, "Attach KEYTURN_RETIRING", "Detach KEYTURN_CANDIDATE_" + v2, "Move AWSCURRENT"}; !slices.Equal(writes, want) {
 		t.Errorf("label writes %v, want %v", writes, want)
 	}
 }
@@ -181,7 +181,7 @@ func TestAStoppedPromotionIsFinishedByTheNextCall(t *testing.T) {
 				w.must(err) // the labels show that the label has moved
 			} else {
 				wantFault(t, err, fault.Ambiguous)
-				w.wantLabels("1:CURRENT+RETIRING 2:PENDING")
+				w.wantLabels("1:CURRENT+LIVE+RETIRING 2:LIVE+PENDING")
 				w.must(w.rotate(v2))
 			}
 			w.unpend()
@@ -251,7 +251,7 @@ func TestHoldIsAnsweredByDisable(t *testing.T) {
 		t.Errorf("hold is %s", res.After)
 	}
 	w.unpend()
-	w.wantLabels("1:DISABLED+PREVIOUS+RETIRING 2:CURRENT")
+	w.wantLabels("1:DISABLED+LIVE+PREVIOUS+RETIRING 2:CURRENT+LIVE")
 }
 
 func TestDisableThatFindsSomebodyReopens(t *testing.T) {

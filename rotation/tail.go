@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,7 +16,7 @@ type tail struct {
 }
 
 // enterTail reads which version goes from the labels, and refuses an entry
-// that they don't support. Somebody else's write is dealt with here.
+// that they don't support.
 func (r *Rotator) enterTail(ctx context.Context, step Step, req Request) (tail, error) {
 	s, err := r.enter(ctx, step, req)
 	if err != nil {
@@ -25,12 +26,6 @@ func (r *Rotator) enterTail(ctx context.Context, step Step, req Request) (tail, 
 	t := tail{scene: s, from: v.Holder(Retiring), to: v.Holder(Current)}
 	if err := supportsTail(req, t.from, t.to)(v); err == nil {
 		return t, r.overlooked(ctx, s, t.from, t.to)
-	}
-	overtaken := req.Direction == Forward && t.to != "" && t.to != req.Token && t.to != t.from
-	if overtaken && v[req.Token] != nil && !v.Has(t.to, Rejected) {
-		if err := r.displaced(ctx, s, req.Token, t.to); err != nil {
-			return t, err
-		}
 	}
 	r.ensureLater(ctx, s.desc.ARN)
 	return t, supportsTail(req, t.from, t.to)(v)
@@ -53,7 +48,7 @@ func supportsTail(req Request, from, to string) func(Versions) error {
 			return superseded("the labels have moved since this step began")
 		case req.Direction == Back && (retiring != req.Token || !v.Has(req.Token, Rejected)):
 			return superseded("this rollback isn't what the labels say")
-		case req.Direction == Forward && (current != req.Token || v.Has(current, Rejected)):
+		case req.Direction == Forward && (current != req.Token || v.Has(current, Rejected) || v.Has(retiring, Rejected)):
 			return superseded("this rotation was rolled back or overtaken")
 		case req.Direction != Forward && req.Direction != Back:
 			return superseded("only a forward or back run has a tail")
@@ -62,75 +57,30 @@ func supportsTail(req Request, from, to string) func(Versions) error {
 	}
 }
 
-// displaced keeps track of the version that somebody else's write pushed out of
-// AWSCURRENT, unless the new current one uses the same login or key.
-func (r *Rotator) displaced(ctx context.Context, s scene, version, current string) error {
-	v := s.desc.Versions
-	for _, l := range v[version] {
-		if l.IsOrphan() || l == Retiring || l == Rejected {
-			return nil
-		}
-	}
-	mine, err := s.engine.Identity(ctx, s.desc.ARN, version)
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", version)
-	}
-	theirs, err := s.engine.Identity(ctx, s.desc.ARN, current)
-	if err != nil {
-		return fault.Wrap(fault.InvalidInput, err, "reading whose credential %s is, which somebody else stored", current)
-	}
-	if mine == theirs {
-		return nil
-	}
-	taken := map[Label]bool{}
-	for _, labels := range v {
-		for _, l := range labels {
-			taken[l] = true
-		}
-	}
-	n := 1
-	for taken[Orphan(n)] {
-		n++
-	}
-	return fault.Wrap(fault.Conflict, r.Store.Attach(ctx, s.desc.ARN, Orphan(n), version), "keeping track of displaced version %s", version)
-}
-
-// overlooked does the same when no run was there to see that write. Undisturbed,
-// the version that goes or the one that comes back holds AWSPREVIOUS; on a third
-// one it says that this was current in between. But a version that goes without
-// ever having been current hasn't moved AWSPREVIOUS at all, and in pair mode the
-// dead version that holds it has the login that goes.
-func (r *Rotator) overlooked(ctx context.Context, s scene, goes, stays string) error {
-	v := s.desc.Versions
-	old := v.Holder(Previous)
-	if old == "" || old == goes || old == stays || (v.Has(goes, Pending) && !v.Has(goes, Current)) {
-		return nil
-	}
-	going, err := s.engine.Identity(ctx, s.desc.ARN, goes)
-	if fault.Is(err, fault.InvalidStage) {
-		return nil // it never got a value
-	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", goes)
-	}
-	if its, err := s.engine.Identity(ctx, s.desc.ARN, old); err != nil || its == going {
-		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", old)
-	}
-	return r.displaced(ctx, s, old, stays)
-}
-
 // order is the engine's order for this tail.
 func (r *Rotator) order(t tail) Change {
 	c := t.change(r, t.from, t.to, supportsTail(t.req, t.from, t.to))
-	c.Unpresented = t.req.Direction == Back && t.desc.Versions.Has(t.from, Pending)
+	c.Unpresented = t.desc.Versions.unpresented(t.from)
 	return c
 }
 
-// Adopt lets presenters follow to AWSCURRENT, in waves.
+// Adopt lets presenters follow to AWSCURRENT, in waves. It begins every tail:
+// if none is going on, it takes up a displaced version.
 func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 	t, err := r.enterTail(ctx, StepAdopt, req)
+	if fault.Is(err, fault.Superseded) && mayTakeUp(t) {
+		if res, err := r.takeUp(ctx, t); err != nil || res.Outcome != Done {
+			return res, err
+		}
+		t, err = r.enterTail(ctx, StepAdopt, req)
+	}
 	if err != nil {
 		return Result{}, err
+	}
+	if !t.desc.Versions.Has(t.to, Live(t.to)) { // put by hand
+		if again, err := r.storedAgain(ctx, t); err != nil || again {
+			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
+		}
 	}
 	return r.act(ctx, t.scene, r.order(t), t.engine.Adopt)
 }
@@ -153,6 +103,9 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	if err := r.alone(ctx, t); err != nil {
+		if again, _ := r.storedAgain(ctx, t); again {
+			return Result{}, nothingToRetire(t.desc.ARN)
+		}
 		return Result{}, err
 	}
 	return r.act(ctx, t.scene, r.order(t), func(ctx context.Context, c Change) (Result, error) {
@@ -201,7 +154,7 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", t.from)
 	}
-	for _, other := range t.desc.Versions.Live(t.from) {
+	for _, other := range t.desc.Versions.liveBeside(t.from) {
 		id, err := t.engine.Identity(ctx, t.desc.ARN, other)
 		if fault.Is(err, fault.InvalidStage) && other != t.to {
 			continue // a pending version without a value yet
@@ -253,12 +206,12 @@ func revoked(v Versions, req Request) bool {
 	case req.Direction == Forward:
 		return v.Has(req.Token, Current) && !v.Has(req.Token, Rejected)
 	default:
-		return v.Has(req.Token, Rejected) && !v.Has(req.Token, Current)
+		return v.Has(req.Token, Rejected) && !v.Has(req.Token, Current) && !v.Has(req.Token, Live(req.Token))
 	}
 }
 
-// unpendRejected is the last write of a rollback. Without AWSPENDING a version
-// that is being discarded would look as if it had once been current.
+// unpendRejected is the last write of a rollback: until then the labels ask for
+// its run.
 func (r *Rotator) unpendRejected(ctx context.Context, secret string, req Request) error {
 	if req.Direction != Back {
 		return nil
@@ -269,27 +222,39 @@ func (r *Rotator) unpendRejected(ctx context.Context, secret string, req Request
 // forget takes the labels off, then goes on with what has waited for this end:
 // another displaced version, the store's next rotation, or another rollback.
 func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error) {
-	labels := []Label{Disabled, Retiring}
-	if t.req.Direction == Back {
-		labels = []Label{Disabled, Candidate(t.from), Retiring} // a claim may have broken off
+	if err := r.note(ctx, t.scene, t.to); err != nil {
+		return Result{}, err
 	}
-	for _, l := range labels {
-		if err := r.Store.Detach(ctx, t.desc.ARN, l, t.from); err != nil {
-			return Result{}, fault.Wrap(fault.Unavailable, err, "taking %s off the revoked version %s", l, t.from)
+	if err := r.forgetTwins(ctx, t); err != nil {
+		return Result{}, err
+	}
+	// Left over on the current version (FACTS C6.4), it would outlive a put by hand.
+	if err := r.unmark(ctx, t.scene, t.to, Pending); err != nil {
+		return Result{}, err
+	}
+	for _, l := range []Label{Disabled, Candidate(t.from), Live(t.from), Retiring} {
+		if err := r.unmark(ctx, t.scene, t.from, l); err != nil {
+			return Result{}, err
 		}
 	}
 	if err := r.unpendRejected(ctx, t.desc.ARN, t.req); err != nil {
 		return Result{}, err
 	}
-	desc, err := r.Store.Describe(ctx, t.desc.ARN)
-	if err != nil {
-		return res, nil //nolint:nilerr // the revocation is done; the watchdog finds what is left
+	if next := r.proceed(ctx, t.scene); next.Displaced != "" && t.req.Direction == Forward {
+		res.Outcome, res.Missing = Reopened, []string{"displaced version " + next.Displaced}
 	}
-	switch next := Read(desc.Versions, t.policy.Driver); next.Need {
-	case NeedOrphan:
-		if t.req.Direction == Forward && r.retireOrphan(ctx, desc, next.Version) == nil {
-			res.Outcome, res.Missing = Reopened, []string{"displaced version " + next.Version}
-		}
+	return res, nil
+}
+
+// proceed starts what has waited for the end of a drain. Failing is no harm: the
+// watchdog finds what is left.
+func (r *Rotator) proceed(ctx context.Context, s scene) Situation {
+	desc, err := r.Store.Describe(ctx, s.desc.ARN)
+	if err != nil {
+		return Situation{}
+	}
+	next := Read(desc.Versions, s.policy.Driver)
+	switch next.Need {
 	case NeedRun:
 		r.ensureLater(ctx, desc.ARN)
 	case NeedStore:
@@ -297,5 +262,5 @@ func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error
 			r.Log.WarnContext(ctx, "asking for the rotation that waited", "secret", desc.ARN, "error", err)
 		}
 	}
-	return res, nil
+	return next
 }

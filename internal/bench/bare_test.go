@@ -78,7 +78,7 @@ func (b *bare) create() {
 	} else {
 		b.label("AWSPENDING", b.token, "")
 	}
-	b.label("KEYTURN_CANDIDATE_"+b.token, "", b.token)
+	b.label("KEYTURN_LIVE_"+b.token, b.token, "")
 	b.record("result")
 }
 
@@ -152,6 +152,7 @@ func (b *bare) finish() {
 	b.record("intent")
 	b.prove()
 	b.label("KEYTURN_RETIRING", b.old, "")
+	b.label("KEYTURN_CANDIDATE_"+b.token, "", b.token)
 	b.label("AWSCURRENT", b.token, b.old)
 	b.record("result")
 	if _, err := b.sfn.StartExecution(b.ctx, &sfn.StartExecutionInput{
@@ -238,8 +239,9 @@ func (b *bare) revoke() {
 		}
 	})
 	b.close(admin)
-	b.label("KEYTURN_DISABLED", "", b.old)
-	b.label("KEYTURN_RETIRING", "", b.old)
+	for _, l := range []string{"KEYTURN_DISABLED", "KEYTURN_LIVE_" + b.old, "KEYTURN_RETIRING"} {
+		b.label(l, "", b.old)
+	}
 	b.describe() // has anything waited for this end?
 	b.record("result")
 }

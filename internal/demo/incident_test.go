@@ -117,7 +117,7 @@ func (s *stage) rotateSecret(t *testing.T) string {
 
 func stable(token string) func(rotation.Versions) bool {
 	return func(v rotation.Versions) bool {
-		return v.Has(token, rotation.Current) && v.Holder(rotation.Retiring) == "" && len(v.Orphans()) == 0
+		return v.Has(token, rotation.Current) && v.Holder(rotation.Retiring) == "" && len(v.Displaced()) == 0
 	}
 }
 

@@ -192,8 +192,8 @@ func (s *Store) Put(_ context.Context, c rotation.Change, v rotation.Value) erro
 		}
 		sec.values[c.To] = v
 		sec.touch(c.To)
-		if s.Driver == rotation.DriverMachine {
-			sec.give(rotation.Candidate(c.To), c.To)
+		for _, l := range rotation.MadeLabels(s.Driver, c.To) {
+			sec.give(l, c.To)
 		}
 		return nil
 	})

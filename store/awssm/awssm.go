@@ -93,13 +93,11 @@ func (s *Store) get(ctx context.Context, in *secretsmanager.GetSecretValueInput)
 // Put stores the new version's value. Stages are always sent: without them the
 // version would be current at once (FACTS C3.6).
 func (s *Store) Put(ctx context.Context, c rotation.Change, v rotation.Value) error {
-	stage := rotation.Pending
-	if c.Policy.Driver == rotation.DriverMachine {
-		stage = rotation.Candidate(c.To)
-	}
 	in := &secretsmanager.PutSecretValueInput{
-		SecretId: &c.Secret, ClientRequestToken: &c.To, VersionStages: []string{string(stage)},
-		SecretString: aws.String(v.Reveal()),
+		SecretId: &c.Secret, ClientRequestToken: &c.To, SecretString: aws.String(v.Reveal()),
+	}
+	for _, l := range rotation.MadeLabels(c.Policy.Driver, c.To) {
+		in.VersionStages = append(in.VersionStages, string(l))
 	}
 	if !c.RotationToken.Empty() {
 		in.RotationToken = aws.String(c.RotationToken.Reveal())

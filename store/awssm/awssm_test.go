@@ -93,8 +93,11 @@ func TestPutIsNeverCurrent(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	token := f.pend()
-	if v := f.versions(); !v.Has(token, rotation.Pending) || !v.Has(f.first, rotation.Current) {
-		t.Errorf("labels %v", v)
+	v := f.versions()
+	for _, l := range []rotation.Label{rotation.Pending, rotation.Candidate(token), rotation.Live(token)} {
+		if !v.Has(token, l) || !v.Has(f.first, rotation.Current) {
+			t.Errorf("labels %v", v)
+		}
 	}
 	candidate := uuid.NewString()
 	machine := rotation.Change{Secret: f.arn, To: candidate, Policy: rotation.Policy{Driver: rotation.DriverMachine}}

@@ -1,0 +1,212 @@
+package rotation
+
+import (
+	"context"
+
+	"github.com/keyturn/keyturn/fault"
+)
+
+// displaced keeps track of a version that an operator had stored and somebody's
+// write pushed out of AWSCURRENT, unless the new current one uses the same login
+// or key. Versions that Keyturn made are marked from the beginning.
+func (r *Rotator) displaced(ctx context.Context, s scene, version, current string) error {
+	v := s.desc.Versions
+	if v.Has(version, Live(version)) || v.Has(version, Retiring) || v.Has(version, Rejected) {
+		return nil
+	}
+	same, err := twins(ctx, s, version, current)
+	if err != nil || same {
+		return err
+	}
+	return r.markLive(ctx, s.desc.ARN, version)
+}
+
+// twins reports two versions that use the same login or key.
+func twins(ctx context.Context, s scene, version, current string) (bool, error) {
+	mine, err := s.engine.Identity(ctx, s.desc.ARN, version)
+	if err != nil {
+		return false, fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", version)
+	}
+	theirs, err := s.engine.Identity(ctx, s.desc.ARN, current)
+	if err != nil {
+		return false, fault.Wrap(fault.InvalidInput, err, "reading whose credential %s is, which somebody else stored", current)
+	}
+	return mine == theirs, nil
+}
+
+// overlooked does the same when no run was there to see that write. Undisturbed,
+// the version that goes or the one that comes back holds AWSPREVIOUS; on a third
+// one it says that this was current in between. But a version that goes without
+// ever having been current hasn't moved AWSPREVIOUS at all, and in pair mode the
+// dead version that holds it has the login that goes.
+func (r *Rotator) overlooked(ctx context.Context, s scene, goes, stays string) error {
+	v := s.desc.Versions
+	old := v.Holder(Previous)
+	if old == "" || old == goes || old == stays || v.Has(old, Live(old)) || v.unpresented(goes) {
+		return nil
+	}
+	going, err := s.engine.Identity(ctx, s.desc.ARN, goes)
+	if fault.Is(err, fault.InvalidStage) {
+		return nil // it never got a value
+	}
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", goes)
+	}
+	its, err := s.engine.Identity(ctx, s.desc.ARN, old)
+	switch {
+	case fault.Is(err, fault.InvalidInput), fault.Is(err, fault.InvalidStage):
+		r.Log.WarnContext(ctx, "passing over a previous version that holds no credential", "secret", s.desc.ARN, "version", old, "error", err)
+		return nil
+	case err != nil || its == going:
+		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", old)
+	}
+	return r.displaced(ctx, s, old, stays)
+}
+
+// mayTakeUp reports a forward run that finds no drain to go on with.
+func mayTakeUp(t tail) bool {
+	v, current := t.desc.Versions, t.to
+	return t.req.Direction == Forward && current == t.req.Token && !v.Has(current, Rejected) &&
+		(t.from == "" || t.from == current)
+}
+
+// takeUp gives the next displaced version the one drain there is. The lock may
+// lie on the current version, from a promotion that broke off or was undone by
+// hand. Done means that a tail can go on.
+func (r *Rotator) takeUp(ctx context.Context, t tail) (Result, error) {
+	v, current := t.desc.Versions, t.to
+	if v.Has(current, Disabled) {
+		if res, err := r.reinstate(ctx, t); err != nil || res.Outcome != Done {
+			return res, err
+		}
+	}
+	for _, id := range v.Displaced() {
+		if v.Has(id, Rejected) {
+			continue // its own rollback retires it
+		}
+		same, err := twins(ctx, t.scene, id, current)
+		if err != nil {
+			return Result{}, err
+		}
+		if !same {
+			return Result{Outcome: Done}, r.retireDisplaced(ctx, t, id)
+		}
+		if err := r.markLive(ctx, t.desc.ARN, current); err != nil {
+			return Result{}, err
+		}
+		if err := r.forgetTwin(ctx, t.scene, id); err != nil {
+			return Result{}, err
+		}
+	}
+	r.proceed(ctx, t.scene)
+	return Result{}, nothingToRetire(t.desc.ARN)
+}
+
+func (r *Rotator) retireDisplaced(ctx context.Context, t tail, version string) error {
+	if err := r.unmark(ctx, t.scene, version, Pending); err != nil { // a leftover
+		return err
+	}
+	var err error
+	if t.from == "" {
+		err = r.Store.Attach(ctx, t.desc.ARN, Retiring, version)
+	} else {
+		err = r.Store.Move(ctx, t.desc.ARN, Retiring, version, t.from)
+	}
+	return fault.Wrap(fault.Conflict, err, "marking the displaced version %s as retiring", version)
+}
+
+// reinstate enables a credential that was disabled when somebody moved
+// AWSCURRENT back to it by hand: consumers are being refused.
+func (r *Rotator) reinstate(ctx context.Context, t tail) (Result, error) {
+	s, current := t.scene, t.to
+	s.cursor = readCursor(StepRollback, s.req.Cursor)
+	other := s.desc.Versions.Holder(Previous)
+	if other == "" {
+		other = current
+	}
+	c := s.change(r, current, other, func(v Versions) error {
+		if !v.Has(current, Current) || !v.Has(current, Disabled) {
+			return fault.New(fault.Superseded, "version %s isn't current and disabled any more", current)
+		}
+		return nil
+	})
+	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
+		res, err := s.engine.Enable(ctx, c)
+		if fault.Is(err, fault.TooLate) {
+			return res, fault.New(fault.TooLate, "AWSCURRENT was moved back to %s, whose credential is destroyed: %s", current, err.Error()).
+				WithHint("move AWSCURRENT to a version whose credential works, such as %s, then keyturn resume", other)
+		}
+		if err != nil || res.Outcome != Done {
+			return res, err
+		}
+		return res, r.unmark(ctx, s, current, Disabled)
+	})
+}
+
+// unmark takes a label off a version, if it was there when the step began.
+func (r *Rotator) unmark(ctx context.Context, s scene, version string, l Label) error {
+	if !s.desc.Versions.Has(version, l) {
+		return nil
+	}
+	return fault.Wrap(fault.Unavailable, r.Store.Detach(ctx, s.desc.ARN, l, version), "taking %s off %s", l, version)
+}
+
+// forgetTwin ends the life of a version whose login or key goes on, or ends,
+// under another version.
+func (r *Rotator) forgetTwin(ctx context.Context, s scene, version string) error {
+	for _, l := range []Label{Pending, Candidate(version), Live(version)} {
+		if err := r.unmark(ctx, s, version, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storedAgain reports that the version which goes was replaced by one with its
+// own login, put by hand while a promotion was broken off: nothing is to retire.
+// The label of the drain's lock is then the last that is taken off.
+func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
+	v := t.desc.Versions
+	if t.req.Direction != Forward || !v.Has(t.from, Previous) || v.Has(t.from, Disabled) || v.unpresented(t.from) {
+		return false, nil
+	}
+	same, err := twins(ctx, t.scene, t.from, t.to)
+	if err != nil || !same {
+		return false, err
+	}
+	if err := r.markLive(ctx, t.desc.ARN, t.to); err != nil {
+		return false, err
+	}
+	if err := r.forgetTwin(ctx, t.scene, t.from); err != nil {
+		return false, err
+	}
+	if err := r.unmark(ctx, t.scene, t.from, Retiring); err != nil {
+		return false, err
+	}
+	r.proceed(ctx, t.scene)
+	return true, nil
+}
+
+func nothingToRetire(secret string) error {
+	return fault.New(fault.Superseded, "no version of %s is left to retire", secret)
+}
+
+// forgetTwins does so at the end of a tail, for displaced versions with the
+// login that was revoked or with the one that stays.
+func (r *Rotator) forgetTwins(ctx context.Context, t tail) error {
+	for _, id := range t.desc.Versions.Displaced() {
+		for _, other := range []string{t.from, t.to} {
+			same, err := twins(ctx, t.scene, id, other)
+			if fault.Is(err, fault.InvalidStage) {
+				continue // it never got a value
+			}
+			if err == nil && same {
+				err = r.forgetTwin(ctx, t.scene, id)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
