@@ -7,12 +7,10 @@
 package lambdaentry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -23,6 +21,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda/messages"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/strictjson"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -40,10 +39,10 @@ const gcPercent = 50
 // Run is the whole main of a function. It doesn't return.
 func Run(build Build) {
 	debug.SetGCPercent(gcPercent)
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: redactAttr}))
 	handler, err := build(context.Background(), log)
 	if err != nil {
-		log.Error("the function can't start", "fault", fault.NameOf(err), "error", Redact(err.Error()), "hint", fault.HintOf(err))
+		log.Error("the function can't start", "fault", fault.NameOf(err), "error", brief(err.Error()), "hint", fault.HintOf(err))
 		os.Exit(1)
 	}
 	lambda.StartHandlerFunc(func(ctx context.Context, event json.RawMessage) (any, error) {
@@ -55,12 +54,12 @@ func serve(ctx context.Context, log *slog.Logger, handler Handler, event []byte)
 	defer func() {
 		if p := recover(); p != nil {
 			err = lambdaError(fault.New(fault.Internal, "panic: %v", p))
-			log.ErrorContext(ctx, "panic", "value", Redact(fmt.Sprint(p)))
+			log.ErrorContext(ctx, "panic", "value", brief(fmt.Sprint(p)))
 		}
 	}()
 	answer, err = handler(ctx, event)
 	if err != nil {
-		log.WarnContext(ctx, "the step failed", "fault", fault.NameOf(err), "error", Redact(err.Error()), "hint", fault.HintOf(err))
+		log.WarnContext(ctx, "the step failed", "fault", fault.NameOf(err), "error", brief(err.Error()), "hint", fault.HintOf(err))
 		return nil, lambdaError(err)
 	}
 	return answer, nil
@@ -69,9 +68,9 @@ func serve(ctx context.Context, log *slog.Logger, handler Handler, event []byte)
 // lambdaError is returned by value: the runtime recognises nothing else, and
 // would send the Go type's name instead of the fault's.
 func lambdaError(err error) messages.InvokeResponse_Error {
-	text := Redact(err.Error())
+	text := brief(err.Error())
 	if hint := fault.HintOf(err); hint != "" {
-		text += " (hint: " + Redact(hint) + ")"
+		text += " (hint: " + brief(hint) + ")"
 	}
 	return messages.InvokeResponse_Error{Type: string(NameOf(err)), Message: text}
 }
@@ -98,6 +97,34 @@ type stepEvent struct {
 	Polls      int                `json:"polls"`
 }
 
+const (
+	mostGeneration = 999_999   // rotation.Rank keeps a direction's generations apart up to there
+	mostPolls      = 1_000_000 // the state machine hands over long before
+	mostCursor     = 256 << 10 // an execution's state can't be larger
+)
+
+// check refuses what no state machine of ours sends.
+func (e stepEvent) check() error {
+	wrong := func(field, must string) error {
+		return fault.New(fault.InvalidInput, "the event's field %q must be %s", field, must).
+			WithHint("start runs with the keyturn command; executions that are started by hand need its input")
+	}
+	switch e.Direction {
+	case rotation.Head, rotation.Forward, rotation.Back:
+	default:
+		return wrong("direction", "head, forward or back")
+	}
+	switch {
+	case e.Generation < 1 || e.Generation > mostGeneration:
+		return wrong("generation", fmt.Sprintf("from 1 to %d", mostGeneration))
+	case e.Polls < 0 || e.Polls > mostPolls:
+		return wrong("polls", fmt.Sprintf("from 0 to %d", mostPolls))
+	case len(e.Cursor) > mostCursor:
+		return wrong("cursor", fmt.Sprintf("of at most %d bytes", mostCursor))
+	}
+	return nil
+}
+
 // stepAnswer is what it reads: small, and references only.
 type stepAnswer struct {
 	Outcome  rotation.Outcome    `json:"outcome"`
@@ -119,6 +146,9 @@ func Step(step func(context.Context, rotation.Request) (rotation.Result, error))
 		if err := Decode(event, &e); err != nil {
 			return nil, err
 		}
+		if err := e.check(); err != nil {
+			return nil, err
+		}
 		res, err := step(ctx, rotation.Request{
 			Secret: e.Secret, Token: e.Token, Direction: e.Direction, Generation: e.Generation, Cursor: e.Cursor,
 		})
@@ -129,8 +159,9 @@ func Step(step func(context.Context, rotation.Request) (rotation.Result, error))
 	}
 }
 
+// answer redacts like an error: what is missing is often the text of one.
 func answer(res rotation.Result, polls int) stepAnswer {
-	missing := res.Missing
+	missing := redactAll(res.Missing)
 	if len(missing) > mostMissing {
 		missing = append(missing[:mostMissing:mostMissing], fmt.Sprintf("and %d more", len(res.Missing)-mostMissing))
 	}
@@ -142,7 +173,7 @@ func answer(res rotation.Result, polls int) stepAnswer {
 	}
 	return stepAnswer{
 		Outcome: res.Outcome, Missing: missing, After: seconds(res.After), Cursor: res.Cursor, Polls: polls,
-		Evidence: res.Evidence, Notes: res.Notes,
+		Evidence: res.Evidence, Notes: redactAll(res.Notes),
 	}
 }
 
@@ -154,14 +185,9 @@ func seconds(d time.Duration) int {
 // Decode reads an event strictly: an unknown field is a version mismatch
 // between the caller and this function, and is named.
 func Decode(event []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(event))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := strictjson.Decode(event, into); err != nil {
 		return fault.New(fault.InvalidInput, "the event can't be read: %s", err).
 			WithHint("deploy the functions and the state machine from one release")
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fault.New(fault.InvalidInput, "the event holds more than one JSON value")
 	}
 	return nil
 }

@@ -2,9 +2,9 @@ package lambdaentry
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/strictjson"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -29,8 +29,9 @@ func FourSteps(r *rotation.Rotator) Handler {
 	}
 	return func(ctx context.Context, event []byte) (any, error) {
 		var e rotateEvent
-		if err := json.Unmarshal(event, &e); err != nil {
-			return nil, fault.New(fault.InvalidInput, "the event can't be read as a rotation event")
+		if err := strictjson.DecodeKnown(event, &e); err != nil {
+			return nil, fault.New(fault.InvalidInput, "the event can't be read as a rotation event: %s", err).
+				WithHint("only Secrets Manager calls this function")
 		}
 		step, ok := steps[e.Step]
 		if !ok {

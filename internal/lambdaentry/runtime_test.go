@@ -45,6 +45,8 @@ func misbehave(_ context.Context, req rotation.Request) (rotation.Result, error)
 		return rotation.Result{Outcome: rotation.Done, Cursor: fmt.Sprint(debug.SetGCPercent(50))}, nil
 	case "deadline":
 		return rotation.Result{}, fmt.Errorf("asking: %w", context.DeadlineExceeded)
+	case "long":
+		return rotation.Result{}, fault.New(fault.Internal, "%spostgres://app:%s%s@db", strings.Repeat("word ", 1630), canary, strings.Repeat("x", 1<<20))
 	case "wait":
 		return rotation.Result{Outcome: rotation.Wait, After: 1500 * time.Millisecond, Cursor: "c", Missing: []string{"app"}}, nil
 	}
@@ -135,6 +137,14 @@ func TestAnswerIsWhatTheStateMachineReads(t *testing.T) {
 		if answer[key] != value {
 			t.Errorf("%s = %v, want %v", key, answer[key], value)
 		}
+	}
+}
+
+func TestALongErrorIsCut(t *testing.T) {
+	t.Parallel()
+	got, logs := invoke(t, "run", event("long"))
+	if len(got.body) > 9<<10 || strings.Contains(got.body+logs, canary) || !strings.Contains(got.body, "word …") {
+		t.Errorf("the runtime got %d bytes", len(got.body))
 	}
 }
 

@@ -2,11 +2,11 @@ package lambdaentry
 
 import (
 	"context"
-	"encoding/json"
 	"hash/fnv"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/strictjson"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -36,8 +36,9 @@ type watched struct {
 func Watch(r *rotation.Rotator) Handler {
 	return func(ctx context.Context, event []byte) (any, error) {
 		var e watchEvent
-		if err := json.Unmarshal(event, &e); err != nil {
-			return nil, fault.New(fault.InvalidInput, "the event isn't JSON")
+		if err := strictjson.DecodeKnown(event, &e); err != nil {
+			return nil, fault.New(fault.InvalidInput, "the event can't be read: %s", err).
+				WithHint("EventBridge's rules and schedules call this function")
 		}
 		secrets, scheduled := r.Policies.Secrets(), e.Detail.Additional.SecretID == ""
 		if named := e.Detail.Additional.SecretID; named != "" {
@@ -56,7 +57,7 @@ func Watch(r *rotation.Rotator) Handler {
 			}
 			if err != nil {
 				w.Fault, failed = string(NameOf(err)), err
-				r.Log.WarnContext(ctx, "ensuring the run", "secret", secret, "fault", w.Fault, "error", Redact(err.Error()))
+				r.Log.WarnContext(ctx, "ensuring the run", "secret", secret, "fault", w.Fault, "error", brief(err.Error()))
 			}
 			found = append(found, w)
 		}
