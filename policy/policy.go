@@ -19,6 +19,7 @@ import (
 
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/strictjson"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -82,13 +83,8 @@ func Load(path string) (Document, error) {
 // are missing or occur twice, and values that break a rule are
 // fault.InvalidInput.
 func Parse(raw []byte) (Document, error) {
-	if _, err := audit.Canonical(raw); err != nil {
-		return Document{}, fault.Wrap(fault.InvalidInput, err, "parsing the policy document")
-	}
 	var f file
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
+	if err := strictjson.Decode(raw, &f); err != nil {
 		return Document{}, fault.Wrap(fault.InvalidInput, err, "parsing the policy document")
 	}
 	if f.Version != Version {
