@@ -35,6 +35,8 @@ const DefaultAddr = "127.0.0.1:4566"
 type Options struct {
 	// Addr is where to listen; "" is DefaultAddr, port 0 picks a free one.
 	Addr string
+	// Clock, if set, is the time of all services; otherwise it is the real one.
+	Clock *clock.Clock
 	// Behaviour sets what AWS leaves open.
 	Behaviour secretsmanager.Behaviour
 	// Fault is called before and after every Secrets Manager action.
@@ -83,13 +85,16 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Clock == nil {
+		o.Clock = clock.New()
+	}
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", o.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for the local AWS (is another one running on %s?): %w", o.Addr, err)
 	}
 	a := &AWS{
-		Clock: clock.New(), Endpoint: "http://" + listener.Addr().String(),
+		Clock: o.Clock, Endpoint: "http://" + listener.Addr().String(),
 		services: map[string]awsproto.JSONService{}, sts: sts.Handler(), served: make(chan error, 1),
 	}
 	a.build(o)
