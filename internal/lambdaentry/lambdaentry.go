@@ -14,7 +14,9 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -36,6 +38,12 @@ type Build func(ctx context.Context, log *slog.Logger) (Handler, error)
 // step's garbage is small and its time goes into waiting for answers.
 const gcPercent = 50
 
+// oneProcessor is enough for a step, which waits for one answer after the other,
+// and Lambda gives a function of this size less than one: with more, each turn of
+// a goroutine wakes a thread. It waits for the first event, because a cold start
+// has things to do side by side.
+var oneProcessor = sync.OnceFunc(func() { runtime.GOMAXPROCS(1) })
+
 // Run is the whole main of a function. It doesn't return.
 func Run(build Build) {
 	debug.SetGCPercent(gcPercent)
@@ -46,6 +54,7 @@ func Run(build Build) {
 		os.Exit(1)
 	}
 	lambda.StartHandlerFunc(func(ctx context.Context, event json.RawMessage) (any, error) {
+		oneProcessor()
 		return serve(ctx, log, handler, event)
 	})
 }
