@@ -23,6 +23,13 @@ var binaries string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if os.Getenv(envBare) != "" {
+		if err := serveBare(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bare process:", err)
+			return 1
+		}
+		return 0
+	}
 	if err := build(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

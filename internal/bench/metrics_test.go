@@ -54,14 +54,14 @@ func TestMedian(t *testing.T) {
 func TestStepIsSummedUpByMedians(t *testing.T) {
 	t.Parallel()
 	one := func(fn, bare time.Duration) times {
-		return times{fn: map[string]time.Duration{"set": fn}, bare: map[string]time.Duration{"set": bare}}
+		return times{fn: map[string]time.Duration{"set": fn}, bare: map[string]time.Duration{"set": bare}, empty: time.Millisecond}
 	}
 	got := stepRow{name: "set"}
 	// The machine was twice as slow in the last two: that isn't the step's fault.
 	got.measure([]times{
 		one(11*time.Millisecond, 10*time.Millisecond), one(22*time.Millisecond, 20*time.Millisecond), one(26*time.Millisecond, 20*time.Millisecond),
 	})
-	want := stepRow{name: "set", fn: 22, bare: 20, ratio: 1.1}
+	want := stepRow{name: "set", fn: 22, bare: 20, ratio: 1.1, net: 1.05}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(stepRow{}, tally{}), cmpopts.EquateApprox(1e-9, 0)); diff != "" {
 		t.Error(diff)
 	}

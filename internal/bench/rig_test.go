@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -68,6 +69,7 @@ type rig struct {
 	ctx     context.Context
 	dir     string
 	cluster *pgtest.Cluster
+	server  url.URL // of its primary, for logins
 	aws     *localstack.AWS
 	secrets *secretsmanager.Client
 	sfn     *sfn.Client
@@ -102,11 +104,12 @@ func newRig(tb testing.TB) *rig {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = r.aws.Close() })
-	cfg := aws.Config{
-		Region: awsproto.Region, BaseEndpoint: &r.aws.Endpoint,
-		Credentials: credentials.NewStaticCredentialsProvider("bare", "local", ""),
+	r.connectAWS(r.aws.Endpoint)
+	server, err := url.Parse(r.cluster.DSN(r.cluster.Primary, pgtest.Login{}))
+	if err != nil {
+		tb.Fatal(err)
 	}
-	r.secrets, r.sfn = secretsmanager.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
+	r.server = *server
 	machine, err := r.sfn.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
 		Name: aws.String("rotation"), RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/rotation"),
 		Definition: aws.String(`{"StartAt":"Claimed","States":{"Claimed":{"Type":"Succeed"}}}`),
@@ -121,6 +124,15 @@ func newRig(tb testing.TB) *rig {
 	}
 	r.admin = r.store("admin", login, "")
 	return r
+}
+
+// connectAWS makes clients that show themselves as bare.
+func (r *rig) connectAWS(endpoint string) {
+	cfg := aws.Config{
+		Region: awsproto.Region, BaseEndpoint: &endpoint,
+		Credentials: credentials.NewStaticCredentialsProvider("bare", "local", ""),
+	}
+	r.secrets, r.sfn = secretsmanager.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
 }
 
 // store puts a login into a new secret, as an operator would.
@@ -183,7 +195,9 @@ func (r *rig) connect(application string, v value) *pgx.Conn {
 }
 
 func (r *rig) dial(application string, v value) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(r.cluster.DSN(r.cluster.Primary, pgtest.Login{User: v.Username, Password: v.Password, Database: v.DBName}))
+	server := r.server
+	server.User, server.Path = url.UserPassword(v.Username, v.Password), "/"+v.DBName
+	cfg, err := pgx.ParseConfig(server.String())
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,10 @@ var functionOf = map[string]string{
 	"adopt": "adoptSecret", "drain": "drainCheck", "disable": "disableSecret", "revoke": "revokeSecret",
 }
 
+// settle lets what ended before come to rest: a function answers a little before
+// it asks for more work.
+const settle = 10 * time.Millisecond
+
 // looks is how often drain is called: the policy asks for two quiet ones.
 const looks = 2
 
@@ -24,7 +28,7 @@ const looks = 2
 type duel struct {
 	*rig
 	fn     *app
-	bare   *bare
+	bare   *bareProcess
 	third  *app   // which Secrets Manager rotates
 	turn   int    // rotations so far
 	token  string // of the functions' rotation
@@ -37,7 +41,7 @@ func newDuel(r *rig) *duel {
 	third := r.newApp("third", "secretsmanager")
 	r.deploy(fn, twin, third)
 	r.register(baseline)
-	return &duel{rig: r, fn: fn, bare: newBare(r, twin), third: third}
+	return &duel{rig: r, fn: fn, bare: startBare(r, twin), third: third}
 }
 
 // times are the times of one rotation, by step: of the functions, of the bare
@@ -60,6 +64,10 @@ func (d *duel) rotate(watch func(step, who string, part func())) times {
 	d.turn++
 	for _, step := range stepNames {
 		calls := 1
+		if step == "adopt" { // the step that is nearest to it
+			time.Sleep(settle)
+			t.empty = timed(d.empty)
+		}
 		if step == "drain" {
 			calls = looks
 			// The instances live on the new version: the twin's too.
@@ -69,21 +77,26 @@ func (d *duel) rotate(watch func(step, who string, part func())) times {
 		for call := range calls {
 			parts := []func(){
 				func() { watch(step, "function", func() { t.fn[step] += d.call(step, call == calls-1) }) },
-				func() { watch(step, "bare", func() { t.bare[step] += timed(d.bare.steps()[step]) }) },
+				func() { watch(step, "bare", func() { t.bare[step] += d.bare.do(step) }) },
 			}
-			parts[d.turn%2]()
-			parts[1-d.turn%2]()
+			for _, part := range []int{d.turn % 2, 1 - d.turn%2} {
+				time.Sleep(settle)
+				parts[part]()
+			}
 			if call < calls-1 {
 				time.Sleep(1100 * time.Millisecond) // the shortest pause between two looks
 			}
 		}
 	}
-	t.empty = timed(func() {
-		if _, err := d.aws.Lambda.Invoke(d.ctx, baseline, nil); err != nil {
-			d.tb.Fatal(err)
-		}
-	})
 	return t
+}
+
+// empty is an invocation that does nothing.
+func (d *duel) empty() {
+	d.tb.Helper()
+	if _, err := d.aws.Lambda.Invoke(d.ctx, baseline, nil); err != nil {
+		d.tb.Fatal(err)
+	}
 }
 
 func timed(part func()) time.Duration {

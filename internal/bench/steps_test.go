@@ -47,6 +47,7 @@ type functionRow struct {
 type stepRow struct {
 	name            string
 	fn, bare, ratio float64 // ms, ms
+	net             float64 // the ratio without the invocations
 	fnDid, bareDid  tally
 }
 
@@ -111,6 +112,7 @@ func BenchmarkStep(b *testing.B) {
 			b.ReportMetric(row.fn, "ms")
 			b.ReportMetric(row.bare, "bare-ms")
 			b.ReportMetric(row.ratio, "ratio")
+			b.ReportMetric(row.net, "net-ratio")
 			b.ReportMetric(0, "ns/op")
 			tables.Lock()
 			defer tables.Unlock()
@@ -135,12 +137,17 @@ func rotations() int {
 // rotation, in which both parts met the same machine.
 func (r *stepRow) measure(all []times) {
 	var fn, bare []time.Duration
-	var ratios []float64
+	var ratios, net []float64
+	invocations := time.Duration(1)
+	if r.name == "drain" {
+		invocations = looks
+	}
 	for _, t := range all {
 		fn, bare = append(fn, t.fn[r.name]), append(bare, t.bare[r.name])
 		ratios = append(ratios, float64(t.fn[r.name])/float64(t.bare[r.name]))
+		net = append(net, float64(t.fn[r.name]-invocations*t.empty)/float64(t.bare[r.name]))
 	}
-	r.fn, r.bare, r.ratio = milliseconds(median(fn)), milliseconds(median(bare)), median(ratios)
+	r.fn, r.bare, r.ratio, r.net = milliseconds(median(fn)), milliseconds(median(bare)), median(ratios), median(net)
 }
 
 // worked notes the memory of functions that have done real work: the steps of
@@ -237,12 +244,12 @@ func printTables(w io.Writer) {
 	if len(tables.steps) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n| step | function | bare calls | ratio (≤ %g) | logins | statements | Secrets Manager calls | audit puts |\n", targetRatio)
-	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- |")
+	fmt.Fprintf(w, "\n| step | function | bare calls | ratio (≤ %g) | without the invocation | logins | statements | Secrets Manager calls | audit puts |\n", targetRatio)
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, r := range tables.steps {
-		fmt.Fprintf(w, "| %s | %.1f ms | %.1f ms | %.2f | %d / %d | %d / %d | %d / %d | %d / %d |\n", r.name, r.fn, r.bare, r.ratio,
+		fmt.Fprintf(w, "| %s | %.1f ms | %.1f ms | %.2f | %.2f | %d / %d | %d / %d | %d / %d | %d / %d |\n", r.name, r.fn, r.bare, r.ratio, r.net,
 			len(r.fnDid.logins), len(r.bareDid.logins), len(r.fnDid.statements), len(r.bareDid.statements),
 			len(r.fnDid.calls), len(r.bareDid.calls), r.fnDid.puts, r.bareDid.puts)
 	}
-	fmt.Fprintf(w, "| an empty invocation | %.1f ms | | | | | | |\n", tables.empty)
+	fmt.Fprintf(w, "| invoke (nothing) | %.1f ms | | | | | | | |\n", tables.empty)
 }
