@@ -270,22 +270,3 @@ func TestDocumentedExamples(t *testing.T) {
 		}
 	}
 }
-
-func FuzzSource(f *testing.F) {
-	for _, name := range []string{"testdata/full.yaml", "testdata/minimal.yaml"} {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		doc, err := compile.Source("k", text, kinds())
-		if err != nil {
-			return
-		}
-		if _, err := policy.Parse(doc.JSON()); err != nil {
-			t.Errorf("compiled what doesn't parse: %v", err)
-		}
-	})
-}
