@@ -1,13 +1,14 @@
 package compile_test
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
-	"github.com/keyturn/keyturn/internal/deployment"
 	"github.com/keyturn/keyturn/policy"
 	"github.com/keyturn/keyturn/policy/compile"
 )
@@ -60,7 +61,10 @@ func FuzzSource(f *testing.F) {
 	for _, text := range []string{"", "a: b: c", "\t", "- - - -", "{", "[[[[", "? ", "&a *a", "%YAML 1.2\n---\n", "'", "a: >-\n", "\xff", "!!binary x"} {
 		f.Add([]byte(text))
 	}
-	kinds := deployment.Kinds()
+	kinds := map[string]compile.Kind{postgres.Kind: {
+		Defaults: postgres.New(postgres.Config{}).Defaults(),
+		Validate: func(settings json.RawMessage) error { _, err := postgres.ParseSettings(settings); return err },
+	}}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		doc, err := compile.Source("keyturn.yaml", text, kinds)
 		if err == nil {
