@@ -49,6 +49,7 @@ package compile
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -78,6 +79,10 @@ var base = rotation.Policy{
 	FunctionLimit: time.Minute,
 }
 
+// maxSource bounds a file, in bytes: what is to be read by people is shorter, and
+// the parser's time grows with the square of the nesting.
+const maxSource = 1 << 20
+
 // File compiles a keyturn.yaml. Its errors are fault.InvalidInput around joined
 // *Error values.
 func File(path string, kinds map[string]Kind) (policy.Document, error) {
@@ -91,6 +96,10 @@ func File(path string, kinds map[string]Kind) (policy.Document, error) {
 // Source compiles the text of a keyturn.yaml; name stands for it in errors.
 func Source(name string, text []byte, kinds map[string]Kind) (policy.Document, error) {
 	r := &reader{file: name, places: map[string]place{}, faulty: map[string]bool{}}
+	if len(text) > maxSource {
+		r.fail("", fmt.Sprintf("longer than %d bytes", maxSource), "deploy secrets in groups, each with a policy of its own")
+		return policy.Document{}, fault.Wrap(fault.InvalidInput, r.join(), "compiling the policy")
+	}
 	doc := r.document(text, kinds)
 	if err := r.join(); err != nil {
 		return policy.Document{}, fault.Wrap(fault.InvalidInput, err, "compiling the policy")

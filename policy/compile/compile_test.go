@@ -139,6 +139,7 @@ func TestErrors(t *testing.T) {
 		text string
 		want []string // one line each, with its position
 	}{
+		"too long":       {strings.Repeat("#\n", 1<<19) + head, []string{"k:1:1: longer than 1048576 bytes; deploy"}},
 		"empty":          {"", []string{"k:1:1: the file is empty; write version: 1 and the secrets"}},
 		"syntax":         {"a: [", []string{"k:1:4: no valid YAML"}},
 		"two documents":  {"version: 1\n---\nversion: 1\n", []string{"k:3:1: a second document begins here"}},
