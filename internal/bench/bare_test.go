@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -240,7 +241,9 @@ func (b *bare) revoke() {
 	})
 	b.close(admin)
 	for _, l := range []string{"KEYTURN_DISABLED", "KEYTURN_LIVE_" + b.old, "KEYTURN_RETIRING"} {
-		b.label(l, "", b.old)
+		if slices.Contains(b.versions[b.old], l) { // the first version, which an operator stored, isn't marked as live
+			b.label(l, "", b.old)
+		}
 	}
 	b.describe() // has anything waited for this end?
 	b.record("result")
