@@ -27,6 +27,8 @@ type Actor struct {
 	Name  string
 	Type  audit.ActorType
 	Lines io.Writer // takes the audit records as JSON lines
+	// Now is what the actor takes for the time; nil means time.Now.
+	Now func() time.Time
 }
 
 // Assemble puts the parts together.
@@ -35,16 +37,20 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 	if err != nil {
 		return nil, err
 	}
+	if actor.Now == nil {
+		actor.Now = time.Now
+	}
 	ledger := audit.Dir{Root: s.AuditDir}
 	store := &awssm.Store{API: secretsmanager.NewFromConfig(cfg), Region: cfg.Region}
 	engines := engines{postgres.Kind: postgres.New(postgres.Config{
-		Values: store, Presenters: webhook.New(webhook.Config{Keys: store, Log: log}), Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Logger: log,
+		Values: store, Presenters: webhook.New(webhook.Config{Keys: store, Now: actor.Now, Log: log}),
+		Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Now: actor.Now, Logger: log,
 	})}
 	return &rotation.Rotator{
 		Store: store, Engines: engines, Policies: policies,
-		Journal: &audit.Journal{Ledger: ledger, Lines: actor.Lines, Actor: actor.Name, ActorType: actor.Type, Log: log},
+		Journal: &audit.Journal{Ledger: ledger, Lines: actor.Lines, Actor: actor.Name, ActorType: actor.Type, Now: actor.Now, Log: log},
 		Runs:    &awsruns.Runs{API: sfn.NewFromConfig(cfg), StateMachine: s.StateMachine},
-		Now:     time.Now, Log: log,
+		Now:     actor.Now, Log: log,
 	}, nil
 }
 

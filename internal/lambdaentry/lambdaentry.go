@@ -47,7 +47,7 @@ var oneProcessor = sync.OnceFunc(func() { runtime.GOMAXPROCS(1) })
 // Run is the whole main of a function. It doesn't return.
 func Run(build Build) {
 	debug.SetGCPercent(gcPercent)
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: redactAttr}))
+	log := Logger(os.Stderr)
 	handler, err := build(context.Background(), log)
 	if err != nil {
 		log.Error("the function can't start", "fault", fault.NameOf(err), "error", brief(err.Error()), "hint", fault.HintOf(err))

@@ -1,0 +1,37 @@
+// Command chaoswalk plays every fault in a rotation of its own and ends with
+// the line "faults N, invariants broken M". make chaos runs it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/keyturn/keyturn/internal/chaos"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	o := chaos.Options{Progress: os.Stdout}
+	flag.DurationVar(&o.Budget, "budget", 9*time.Minute, "how long walks may be started; 0 means until all are done")
+	flag.IntVar(&o.Workers, "workers", 0, "walks side by side; 0 means one a processor, and one more")
+	flag.StringVar(&o.Scene, "scene", "", "the only scene, such as \"RotateSecret, fresh\"")
+	flag.StringVar(&o.Match, "match", "", "only faults whose text contains this")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	totals, err := chaos.Run(ctx, o)
+	totals.Write(os.Stdout)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "chaoswalk:", err)
+		return 2
+	case len(totals.Broken) > 0:
+		return 1
+	}
+	return 0
+}

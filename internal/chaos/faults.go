@@ -1,0 +1,97 @@
+package chaos
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// end is how the entry ends without faults.
+func (e entry) end() string {
+	if e.back != "" {
+		return "rolled back"
+	}
+	return "stable"
+}
+
+// after drops what came before the operator asked for a rollback: those points
+// are another entry's.
+func after(points []Point, back bool) []Point {
+	if !back {
+		return points
+	}
+	i := slices.IndexFunc(points, func(p Point) bool { return p.Function == "operator" })
+	return points[max(i, 0):]
+}
+
+// single lists every fault of every point, one a walk.
+func single(points []Point) [][]Fault {
+	var all [][]Fault
+	for _, p := range points {
+		for _, k := range kinds(p) {
+			all = append(all, []Fault{{p, k}})
+		}
+	}
+	return all
+}
+
+// writes are the calls whose effect lasts: when their answer is lost, or the
+// process is, somebody else has to find out what happened.
+var writes = []string{"UpdateSecretVersionStage", "PutSecretValue", "StartExecution", "commit", "ALTER ROLE", "DROP ROLE"}
+
+// paired lists the dangerous pairs: a write whose answer is lost, then the call
+// after the failure goes wrong as well, somewhere near.
+func paired(points []Point) [][]Fault {
+	var all [][]Fault
+	for _, p := range points {
+		if !slices.Contains(writes, p.Name) || p.Function == "operator" {
+			continue
+		}
+		for n, first := range []Kind{AnswerLost, CrashAfter} {
+			for _, near := range []int{-2, -1, 0, 1, 2} {
+				again := p
+				again.Nth, again.Call, again.Name = p.Nth+1, p.Call+near, "the same again"
+				if again.Call < 1 {
+					continue
+				}
+				second := []Kind{CrashAfter, ResetBefore}[n]
+				all = append(all, []Fault{{p, first}, {again, second}})
+			}
+		}
+	}
+	return all
+}
+
+// spread orders a list so that any beginning of it is an even sample.
+func spread[T any](all []T) []T {
+	const golden = 0.6180339887498949
+	type placed struct {
+		at float64
+		v  T
+	}
+	order := make([]placed, len(all))
+	x := 0.0
+	for i, v := range all {
+		order[i] = placed{x, v}
+		x += golden
+		x -= float64(int(x))
+	}
+	slices.SortFunc(order, func(a, b placed) int {
+		switch {
+		case a.at < b.at:
+			return -1
+		case a.at > b.at:
+			return 1
+		}
+		return 0
+	})
+	out := make([]T, len(all))
+	for i, p := range order {
+		out[i] = p.v
+	}
+	return out
+}
+
+func matching(all [][]Fault, text string) [][]Fault {
+	return slices.DeleteFunc(all, func(f []Fault) bool { return !strings.Contains(fmt.Sprint(f), text) })
+}

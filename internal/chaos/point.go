@@ -1,0 +1,146 @@
+package chaos
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// layer says which kind of call a point is.
+type layer string
+
+const (
+	layerAWS      layer = "aws"      // an HTTP call of the SDK
+	layerPostgres layer = "postgres" // one exchange with the server: everything up to its ReadyForQuery
+	layerAudit    layer = "audit"    // a record put into the ledger
+	layerLambda   layer = "lambda"   // the invocation of a function
+)
+
+// Point is one call of a walk: the Call-th of the Nth invocation of a function.
+// An invocation itself is its call 0.
+type Point struct {
+	Function string
+	Nth      int
+	Call     int
+	Layer    layer
+	Name     string // the action or the statement's first words
+}
+
+// place is what identifies a point in another walk of the same kind.
+func (p Point) place() string { return fmt.Sprintf("%s %d/%d", p.Function, p.Nth, p.Call) }
+
+func (p Point) String() string { return p.place() + " " + string(p.Layer) + ":" + p.Name }
+
+// Kind is what goes wrong at a point.
+type Kind string
+
+// What can go wrong. A crash ends the process: nothing that it would have done
+// afterwards happens, and its caller is told that it is gone.
+const (
+	CrashBefore Kind = "crash before"
+	CrashAfter  Kind = "crash after"
+	ResetBefore Kind = "connection reset before it was sent"
+	AnswerLost  Kind = "time-out after it was carried out"
+	Throttle    Kind = "throttled"
+	ServerError Kind = "5xx"
+	StaleRead   Kind = "stale answer"
+	Zombie      Kind = "goes on after its execution was stopped"
+	TurnedBack  Kind = "goes on after a rollback was asked for"
+	ClockAhead  Kind = "clock ahead"
+	ClockBehind Kind = "clock behind"
+)
+
+// Fault is one thing that goes wrong at one point.
+type Fault struct {
+	At   Point
+	Kind Kind
+}
+
+func (f Fault) String() string { return f.At.String() + ": " + string(f.Kind) }
+
+// kinds lists what can go wrong at a point.
+func kinds(p Point) []Kind {
+	overtaken := []Kind{Zombie, TurnedBack}
+	if p.Function == "rollback" || p.Function == "operator" || p.Function == "watchdog" {
+		overtaken = nil
+	}
+	switch p.Layer {
+	case layerAWS:
+		all := []Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost, Throttle, ServerError}
+		if stale(p.Name) {
+			all = append(all, StaleRead)
+		}
+		return append(all, overtaken...)
+	case layerPostgres:
+		return append([]Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}, overtaken...)
+	case layerAudit:
+		return []Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}
+	case layerLambda:
+		return []Kind{Throttle, ServerError, CrashBefore, CrashAfter, ClockAhead, ClockBehind}
+	}
+	return nil
+}
+
+// stale reports an action that may answer from an earlier state (FACTS C4.1).
+func stale(action string) bool { return action == "DescribeSecret" || action == "DescribeExecution" }
+
+// plan says what goes wrong in a walk, and takes down what is called.
+type plan struct {
+	mu     sync.Mutex
+	armed  map[string]Kind
+	points []Point
+	hit    map[string]bool
+	open   bool // false while the stage is being set
+}
+
+func newPlan(faults []Fault) *plan {
+	p := &plan{armed: map[string]Kind{}, hit: map[string]bool{}}
+	for _, f := range faults {
+		p.armed[f.At.place()] = f.Kind
+	}
+	return p
+}
+
+// at notes a call and returns what goes wrong with it, or "".
+func (p *plan) at(point Point) Kind {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.open {
+		return ""
+	}
+	p.points = append(p.points, point)
+	kind, ok := p.armed[point.place()]
+	if !ok || p.hit[point.place()] {
+		return ""
+	}
+	if !slices.Contains(kinds(point), kind) {
+		return "" // another call stands there in this walk
+	}
+	p.hit[point.place()] = true
+	return kind
+}
+
+func (p *plan) opened() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
+}
+
+func (p *plan) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = true
+}
+
+// reached counts the faults that happened.
+func (p *plan) reached() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.hit)
+}
+
+func (p *plan) all() []Point {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]Point(nil), p.points...)
+}
