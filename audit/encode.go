@@ -2,10 +2,20 @@ package audit
 
 import "strconv"
 
-// sealRecord is seal for a record. Its members stand here in the order of their
-// canonical form, so that nothing is decoded and sorted again: a step seals two
-// records, and does so cold.
+// sealRecord is seal for a record.
 func sealRecord(r Record) (body []byte, hash string, err error) {
+	if len(r.Evidence) > 0 {
+		if r.Evidence, err = Canonical(r.Evidence); err != nil {
+			return nil, "", err
+		}
+	}
+	return sealMembers(r)
+}
+
+// sealMembers seals a record whose evidence is canonical. The members stand here
+// in the order of their canonical form, so that nothing is decoded and sorted
+// again: a step seals two records, and does so cold.
+func sealMembers(r Record) (body []byte, hash string, err error) {
 	at, err := r.Time.MarshalJSON()
 	if err != nil {
 		return nil, "", err
@@ -15,11 +25,7 @@ func sealRecord(r Record) (body []byte, hash string, err error) {
 	before.text("actor_type", string(r.ActorType))
 	before.text("engine", r.Engine)
 	if len(r.Evidence) > 0 {
-		evidence, err := Canonical(r.Evidence)
-		if err != nil {
-			return nil, "", err
-		}
-		before.raw("evidence", evidence)
+		before.raw("evidence", r.Evidence)
 	}
 	before.text("from", r.From)
 	after.texts("missing", r.Missing)

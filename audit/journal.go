@@ -97,7 +97,8 @@ func (j *Journal) Note(ctx context.Context, r Record) {
 	j.print(a.body)
 }
 
-// complete fills in what the caller left out, and refuses what can't be chained.
+// complete fills in what the caller left out, makes the evidence canonical, and
+// refuses what can't be chained.
 func (j *Journal) complete(r Record) (Record, error) {
 	if r.Time.IsZero() {
 		r.Time = j.now()
@@ -111,8 +112,9 @@ func (j *Journal) complete(r Record) (Record, error) {
 	}
 	r.Seq, r.PrevHash, r.Hash = 0, "", ""
 	if len(r.Evidence) > 0 {
-		if _, err := Canonical(r.Evidence); err != nil {
-			r.Evidence = nil // so that the rest of it can still be printed
+		evidence, err := Canonical(r.Evidence)
+		r.Evidence = evidence // nothing, if that failed, so that the rest of it can still be printed
+		if err != nil {
 			return r, fault.Wrap(fault.InvalidInput, err, "reading the evidence of step %q", r.Step)
 		}
 	}
@@ -142,7 +144,7 @@ func (j *Journal) chain(ctx context.Context, r Record) ([]byte, error) {
 	for {
 		r.Seq, r.PrevHash = end.Seq+1, end.Hash
 		key := recordKey(r.SecretID, r.RotationID, r.Seq)
-		body, hash, err := seal(r)
+		body, hash, err := sealMembers(r)
 		if err != nil {
 			return nil, err
 		}
