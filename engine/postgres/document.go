@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/strictjson"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -65,7 +66,7 @@ func (r *fieldReader) port(fallback int) int {
 	}
 	text := strings.Trim(string(raw), `"`)
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > 65535 {
+	if err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != text {
 		r.complain("port", "must be a number from 1 to 65535, or such a number as a string")
 		return fallback
 	}
@@ -95,7 +96,16 @@ var documentFields = []string{
 
 func readFields(v rotation.Value) (*fieldReader, error) {
 	r := &fieldReader{}
-	if err := json.Unmarshal([]byte(v.Reveal()), &r.fields); err != nil || r.fields == nil {
+	err := strictjson.Decode([]byte(v.Reveal()), &r.fields)
+	var wrong *strictjson.Error
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		// What stands below a field is a part of its value.
+		field, _, _ := strings.Cut(wrong.Field, ".")
+		field, _, _ = strings.Cut(field, "[")
+		r.complain(field, "%s", wrong.Problem)
+		return nil, r.fault()
+	}
+	if err != nil || r.fields == nil {
 		// The decoder's own words may quote the value.
 		return nil, fault.New(fault.InvalidInput, "the secret's value isn't a JSON object").
 			WithHint(`store {"engine":"postgres","host":…,"port":…,"username":…,"password":…,"dbname":…}`)
@@ -132,13 +142,20 @@ func parseDocument(v rotation.Value) (*document, error) {
 	if d.engine != "" && d.engine != "postgres" && d.engine != "aurora-postgresql" {
 		r.complain("engine", "must be postgres or aurora-postgresql")
 	}
-	if len(d.username) > maxName {
-		r.complain("username", "is longer than %d bytes, PostgreSQL would cut it", maxName)
+	r.names(d)
+	return d, r.fault()
+}
+
+// names refuses what PostgreSQL would cut; a missing database is its usual one.
+func (r *fieldReader) names(d *document) {
+	for field, name := range map[string]string{"username": d.username, "dbname": d.dbname} {
+		if len(name) > maxName {
+			r.complain(field, "is longer than %d bytes, PostgreSQL would cut it", maxName)
+		}
 	}
 	if d.dbname == "" {
 		d.dbname = "postgres"
 	}
-	return d, r.fault()
 }
 
 // parseAdmin decodes the admin's secret. One that RDS manages has a user name
@@ -153,9 +170,7 @@ func parseAdmin(v rotation.Value) (*document, error) {
 		username: r.text("username", true), password: rotation.NewValue(r.text("password", true)),
 		dbname: r.text("dbname", false), plaintext: r.plaintext(),
 	}
-	if d.dbname == "" {
-		d.dbname = "postgres"
-	}
+	r.names(d)
 	return d, r.fault()
 }
 

@@ -1,5 +1,7 @@
 package postgres
 
+import "github.com/keyturn/keyturn/rotation"
+
 // Quoting, for tests against a real server, and waiting, for tests on a clock of
 // their own.
 var (
@@ -12,3 +14,48 @@ var (
 
 	Eventually = eventually
 )
+
+// Document is a secret's value as ParseDocument has read it.
+type Document struct {
+	Engine, Host, Username, Database, MasterARN, Password, Address string
+	Port                                                           int
+	Plaintext                                                      bool
+}
+
+func exported(d *document) *Document {
+	if d == nil {
+		return nil
+	}
+	return &Document{d.engine, d.host, d.username, d.dbname, d.masterARN, d.password.Reveal(), d.address(), d.port, d.plaintext}
+}
+
+// ParseDocument reads an application's secret.
+func ParseDocument(text string) (*Document, error) {
+	d, err := parseDocument(rotation.NewValue(text))
+	return exported(d), err
+}
+
+// ParseAdmin reads an admin's secret.
+func ParseAdmin(text string) (*Document, error) {
+	d, err := parseAdmin(rotation.NewValue(text))
+	return exported(d), err
+}
+
+// WithLogin is the value that Create stores beside a current one.
+func WithLogin(text, username, password string) (string, error) {
+	d, err := parseDocument(rotation.NewValue(text))
+	if err != nil {
+		return "", err
+	}
+	v, err := d.with(username, rotation.NewValue(password))
+	return v.Reveal(), err
+}
+
+// Allows compares an application's secret with settings.
+func Allows(s Settings, text string) error {
+	d, err := parseDocument(rotation.NewValue(text))
+	if err != nil {
+		return err
+	}
+	return s.allows(d)
+}

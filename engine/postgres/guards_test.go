@@ -227,7 +227,7 @@ func TestSettingsComplainTogether(t *testing.T) {
 	if !fault.Is(err, fault.InvalidInput) {
 		t.Fatalf("got %v", err)
 	}
-	for _, part := range []string{`"mode" must be`, `"db" must be host:port`, `"clone_sufix" is unknown`, `"lock_timeout"`, `"adm"`, `"owner" is missing`, `"admin" is missing`} {
+	for _, part := range []string{`"mode" must be`, `"db" must be host:port`, `"clone_sufix" is unknown`, `"lock_timeout"`, `"[0].adm" is unknown`, `"owner" is missing`, `"admin" is missing`} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%s isn't named in %v", part, err)
 		}

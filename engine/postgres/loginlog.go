@@ -38,7 +38,8 @@ func (f LogFile) Logins(ctx context.Context, login string, since time.Time) (cou
 	if err != nil {
 		return 0, time.Time{}, false, err
 	}
-	complete = !first.IsZero() && !first.After(since)
+	// A name with a line break never stands in one line.
+	complete = !first.IsZero() && !first.After(since) && !strings.ContainsAny(login, "\r\n")
 	r, err := seekTime(file, since)
 	if err != nil {
 		return 0, time.Time{}, false, err

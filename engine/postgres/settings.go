@@ -1,18 +1,19 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/strictjson"
 )
 
 // Mode says where a new version's login comes from.
@@ -64,9 +65,12 @@ type LoginLogFiles map[string]string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (f *LoginLogFiles) UnmarshalJSON(raw []byte) error {
-	var path string
+	var path *string
 	if json.Unmarshal(raw, &path) == nil {
-		*f = LoginLogFiles{"": path}
+		if path == nil {
+			return nil
+		}
+		*f = LoginLogFiles{"": *path}
 		return nil
 	}
 	var files map[string]string
@@ -123,8 +127,8 @@ func ParseSettings(raw json.RawMessage) (Settings, error) {
 		"statement_timeout": &s.StatementTimeout, "prepared_grace": &s.PreparedGrace,
 	}
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return s, fault.New(fault.InvalidInput, "postgres settings aren't an object").
+	if err := strictjson.Decode(raw, &fields); err != nil {
+		return s, fault.New(fault.InvalidInput, "postgres settings can't be read: %s", err).
 			WithHint("hosts and admin are required")
 	}
 	var errs []error
@@ -134,9 +138,7 @@ func ParseSettings(raw json.RawMessage) (Settings, error) {
 			errs = append(errs, fmt.Errorf("setting %q is unknown; there are %s", name, strings.Join(slices.Sorted(maps.Keys(targets)), ", ")))
 			continue
 		}
-		dec := json.NewDecoder(bytes.NewReader(fields[name]))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(target); err != nil {
+		if err := strictjson.Decode(fields[name], target); err != nil {
 			errs = append(errs, fmt.Errorf("setting %q: %w", name, err))
 		}
 	}
@@ -193,15 +195,43 @@ func (s *Settings) validate() []error {
 			add("setting \"poolers\": %s needs at least one of its databases", p.Address)
 		}
 	}
-	for _, n := range []struct{ name, value string }{{"owner", s.Owner}, {"identity", s.Identity}} {
-		if len(n.value) > maxName {
-			add("setting %q is longer than %d bytes", n.name, maxName)
+	return slices.Concat(errs, s.checkNames(), s.checkTimes(), s.checkProxy())
+}
+
+// checkNames refuses what PostgreSQL would cut, and what quoting would lose.
+func (s *Settings) checkNames() []error {
+	var errs []error
+	for _, n := range []struct {
+		name, value string
+		most        int
+	}{{"owner", s.Owner, maxName}, {"identity", s.Identity, maxName}, {"clone_suffix", s.CloneSuffix, 20}} {
+		if len(n.value) > n.most {
+			errs = append(errs, fmt.Errorf("setting %q is longer than %d bytes", n.name, n.most))
+		}
+		if strings.ContainsRune(n.value, 0) {
+			errs = append(errs, fmt.Errorf("setting %q holds a zero byte", n.name))
 		}
 	}
-	if s.CloneSuffix == "" || len(s.CloneSuffix) > 20 {
-		add("setting \"clone_suffix\" must have 1 to 20 bytes")
+	if s.CloneSuffix == "" {
+		errs = append(errs, errors.New("setting \"clone_suffix\" must have 1 to 20 bytes"))
 	}
-	return append(errs, s.checkProxy()...)
+	return errs
+}
+
+// mostTime is Lambda's own: nothing waits longer.
+const mostTime = Duration(15 * time.Minute)
+
+func (s *Settings) checkTimes() []error {
+	var errs []error
+	for _, t := range []struct {
+		name  string
+		value Duration
+	}{{"connect_timeout", s.ConnectTimeout}, {"lock_timeout", s.LockTimeout}, {"statement_timeout", s.StatementTimeout}} {
+		if t.value < Duration(time.Millisecond) || t.value > mostTime {
+			errs = append(errs, fmt.Errorf("setting %q must be from 1ms to 15m", t.name))
+		}
+	}
+	return errs
 }
 
 // checkProxy refuses what RDS Proxy can't carry: it knows AWSCURRENT only.
@@ -220,7 +250,10 @@ func checkAddress(address string) error {
 	if err != nil || host == "" {
 		return fmt.Errorf("%q must be host:port", address)
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+	if _, err := netip.ParseAddr(host); err != nil && strings.Trim(strings.ToLower(host), "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
+		return fmt.Errorf("%q must name a host in letters, digits, dots and hyphens (a name in another script: its xn-- form), or an IP address", address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port {
 		return fmt.Errorf("%q must end in a port from 1 to 65535", address)
 	}
 	return nil

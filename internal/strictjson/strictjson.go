@@ -21,6 +21,23 @@ import (
 	"unicode/utf8"
 )
 
+// Error says what is wrong with which field.
+type Error struct {
+	Field   string // as in list[0].number; empty: the document
+	Problem string // "occurs twice"
+}
+
+func (e *Error) Error() string {
+	if e.Field == "" {
+		return "the document " + e.Problem
+	}
+	return fmt.Sprintf("field %q %s", e.Field, e.Problem)
+}
+
+func wrong(field, format string, args ...any) error {
+	return &Error{Field: field, Problem: fmt.Sprintf(format, args...)}
+}
+
 // maxDepth bounds the nesting, so that a hostile document can't exhaust the stack.
 const maxDepth = 64
 
@@ -34,10 +51,10 @@ func DecodeKnown(document []byte, into any) error { return decode(document, into
 
 func decode(document []byte, into any, tolerant bool) error {
 	if !utf8.Valid(document) {
-		return errors.New("the document isn't UTF-8")
+		return wrong("", "isn't UTF-8")
 	}
 	if loneSurrogate(document) {
-		return errors.New("the document holds half of a surrogate pair, which no text can")
+		return wrong("", "holds half of a surrogate pair, which no text can")
 	}
 	w := walker{d: json.NewDecoder(bytes.NewReader(document)), tolerant: tolerant}
 	w.d.UseNumber()
@@ -45,29 +62,22 @@ func decode(document []byte, into any, tolerant bool) error {
 		return err
 	}
 	if _, err := w.d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the document")
+		return wrong("", "is followed by something")
 	}
 	return named(json.Unmarshal(document, into))
 }
 
 // named says which field is wrong; the decoder's own text may quote a value.
 func named(err error) error {
-	var wrong *json.UnmarshalTypeError
+	var other *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &wrong):
-		kind, _, _ := strings.Cut(wrong.Value, " ")
-		return fmt.Errorf("%smust be %s, not %s", field(wrong.Field), article(wrong.Type), kind)
+	case errors.As(err, &other):
+		kind, _, _ := strings.Cut(other.Value, " ")
+		return wrong(other.Field, "must be %s, not %s", article(other.Type), kind)
 	}
 	return err
-}
-
-func field(path string) string {
-	if path == "" {
-		return "the document "
-	}
-	return fmt.Sprintf("field %q ", path)
 }
 
 // article says what a type is in JSON's words.
@@ -99,7 +109,7 @@ type walker struct {
 // value checks one value; t is nil where the type says nothing.
 func (w walker) value(t reflect.Type, path string, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("nested deeper than %d levels", maxDepth)
+		return wrong(path, "is nested deeper than %d levels", maxDepth)
 	}
 	token, err := w.d.Token()
 	if err != nil {
@@ -137,7 +147,7 @@ func (w walker) object(t reflect.Type, path string, depth int) error {
 		name, _ := token.(string) // the decoder lets nothing else stand here
 		here := strings.TrimPrefix(path+"."+name, ".")
 		if seen[name] {
-			return fmt.Errorf("%soccurs twice", field(here))
+			return wrong(here, "occurs twice")
 		}
 		seen[name] = true
 		inner, err := w.member(t, name, here)
@@ -171,7 +181,7 @@ func (w walker) member(t reflect.Type, name, path string) (reflect.Type, error) 
 	}
 	for _, f := range names {
 		if strings.EqualFold(f.name, name) {
-			return nil, fmt.Errorf("%sis written %q", field(path), f.name)
+			return nil, wrong(path, "is written %q", f.name)
 		}
 	}
 	if w.tolerant {
@@ -182,7 +192,7 @@ func (w walker) member(t reflect.Type, name, path string) (reflect.Type, error) 
 		known = append(known, f.name)
 	}
 	slices.Sort(known)
-	return nil, fmt.Errorf("%sis unknown; there are %s", field(path), strings.Join(known, ", "))
+	return nil, wrong(path, "is unknown; there are %s", strings.Join(known, ", "))
 }
 
 // namedType is a member of a struct, as JSON names it.
@@ -254,14 +264,14 @@ func loneSurrogate(document []byte) bool {
 
 // syntax keeps the place of a syntax error and leaves out the text around it.
 func syntax(err error) error {
-	var wrong *json.SyntaxError
+	var other *json.SyntaxError
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the document ends too soon")
-	case errors.As(err, &wrong):
-		return fmt.Errorf("the document isn't JSON from byte %d on", wrong.Offset)
+		return wrong("", "ends too soon")
+	case errors.As(err, &other):
+		return wrong("", "isn't JSON from byte %d on", other.Offset)
 	}
-	return errors.New("the document isn't JSON")
+	return wrong("", "isn't JSON")
 }

@@ -54,7 +54,7 @@ func TestDecode(t *testing.T) {
 		`x`:                          "isn't JSON from byte 1",
 		`[]`:                         "the document must be an object, not array",
 		`"x"`:                        "the document must be an object, not string",
-		`{} {}`:                      "something follows",
+		`{} {}`:                      "is followed by something",
 		`{"Name":"x"}`:               `field "Name" is written "name"`,
 		`{"plain":true}`:             `field "plain" is written "Plain"`,
 		`{"name":"x","name":"y"}`:    `field "name" occurs twice`,
