@@ -66,6 +66,9 @@ type Policy struct {
 	Hold time.Duration
 	// HeadLimit is how long create…finish may take before it is rolled back.
 	HeadLimit time.Duration
+	// FailedLogins is how often a target may refuse one login within an hour
+	// before no step tries it again: failed logins lock accounts. 0: no bound.
+	FailedLogins int
 	// FunctionLimit is the longest that any of our functions may run: after it,
 	// no step of a stopped run is still acting.
 	FunctionLimit time.Duration

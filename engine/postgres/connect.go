@@ -51,6 +51,7 @@ type dialer struct {
 	roots          *x509.CertPool // nil means the system's
 	plaintext      bool
 	connectTimeout time.Duration
+	budget         *budget // nil: not bounded
 }
 
 func newDialer(s Settings, plaintext bool) (*dialer, error) {
@@ -69,10 +70,22 @@ func newDialer(s Settings, plaintext bool) (*dialer, error) {
 	return d, nil
 }
 
-// connect makes exactly one attempt, verified in full or, where the policy
-// allows it, in plaintext. The error is the driver's own: callers look at its
-// SQLSTATE and then name it.
+// connect makes exactly one attempt, unless the login was refused too often
+// already; a refusal is counted. The error is the driver's own, but for that:
+// callers look at its SQLSTATE and then name it.
 func (d *dialer) connect(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
+	if err := d.budget.allows(ctx, as.user); err != nil {
+		return nil, err
+	}
+	s, err := d.attempt(ctx, address, as, options...)
+	d.budget.spend(ctx, as.user, err)
+	return s, err
+}
+
+// attempt makes one attempt that isn't counted, verified in full or, where the
+// policy allows it, in plaintext. It is for logins of which a refusal is the
+// expected answer and locks nobody out.
+func (d *dialer) attempt(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
 	// Everything is set below; the text only keeps the environment's PG* variables out.
 	cfg, err := pgx.ParseConfig("host=localhost port=5432 user=keyturn password=none dbname=postgres sslmode=disable target_session_attrs=any")
 	if err != nil {

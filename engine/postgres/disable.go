@@ -17,6 +17,7 @@ func (e *Engine) tail(ctx context.Context, c rotation.Change) (t *target, ended 
 	if err != nil {
 		return nil, false, err
 	}
+	t.dial.budget.unaudited = true // taking a credential away never waits for the ledger
 	switch {
 	case t.from == nil:
 		return t, true, nil
@@ -225,7 +226,7 @@ func (t *target) end(ctx context.Context, node string, pids []int32) error {
 func (t *target) refused(ctx context.Context, wanted string) (rotation.Result, error) {
 	res := rotation.Result{Outcome: rotation.Done}
 	for _, node := range t.nodes {
-		s, err := t.dial.connect(ctx, node, t.from.login())
+		s, err := t.dial.attempt(ctx, node, t.from.login())
 		if err == nil {
 			s.close()
 			res.Outcome, res.After = rotation.Wait, t.c.Policy.Poll
@@ -258,6 +259,7 @@ func (e *Engine) Enable(ctx context.Context, c rotation.Change) (rotation.Result
 		return rotation.Result{}, err
 	}
 	defer t.release()
+	t.dial.budget.reopens = true
 	if t.from == nil {
 		return rotation.Result{}, fault.New(fault.TooLate, "version %s has no value any more", c.From)
 	}

@@ -48,6 +48,9 @@ type Config struct {
 	// LoginLogs finds the login log of a node (host:port), or nil if it has none.
 	// A nil function means: the files that the settings name.
 	LoginLogs func(node string) LoginLog
+	// Refusals bounds the failed logins of all rotations; nil bounds those of a
+	// step only.
+	Refusals Refusals
 	// Logger takes progress, never values; nil means no log.
 	Logger *slog.Logger
 }
@@ -60,6 +63,7 @@ type Engine struct {
 	presenters Presenters
 	evidence   Evidence
 	loginLogs  func(node string) LoginLog
+	refusals   Refusals
 	log        *slog.Logger
 	random     io.Reader
 }
@@ -70,7 +74,7 @@ var _ rotation.Engine = (*Engine)(nil)
 func New(c Config) *Engine {
 	e := &Engine{
 		values: c.Values, now: c.Now, presenters: c.Presenters, evidence: c.Evidence,
-		loginLogs: c.LoginLogs, log: c.Logger, random: rand.Reader,
+		loginLogs: c.LoginLogs, refusals: c.Refusals, log: c.Logger, random: rand.Reader,
 	}
 	if e.now == nil {
 		e.now = time.Now

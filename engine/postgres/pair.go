@@ -11,9 +11,26 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// setPair takes over the login that stands by. AWS's samples leave it alive
+// setPair tries To only where its comment says that it has To's password, or
+// where From, which has to log in before the admin may look, doesn't: under its
+// older password the standby is an account that somebody may be using, and a
+// drain asks many times.
+func (t *target) setPair(ctx context.Context) (rotation.Result, error) {
+	s, err := t.mayUseAdmin(ctx)
+	if fault.Is(err, fault.CredentialRejected) || fault.Is(err, fault.Blocked) {
+		if t.dial.proves(ctx, t.to.address(), t.to.login()) == nil {
+			return t.finishPair(ctx, t.to.username)
+		}
+	}
+	if err != nil {
+		return rotation.Result{}, err
+	}
+	return t.takeOverStandby(ctx, s)
+}
+
+// takeOverStandby gives To the login that stands by. AWS's samples leave it alive
 // under its older password, so somebody may be using it: it is drained first.
-func (t *target) setPair(ctx context.Context, s shape) (rotation.Result, error) {
+func (t *target) takeOverStandby(ctx context.Context, s shape) (rotation.Result, error) {
 	admin, err := t.asAdmin(ctx, "")
 	if err != nil {
 		return rotation.Result{}, err
@@ -22,6 +39,9 @@ func (t *target) setPair(ctx context.Context, s shape) (rotation.Result, error) 
 	admin.close()
 	if err != nil {
 		return rotation.Result{}, err
+	}
+	if standby != nil && standby.login && belongs(standby, t.c.To) && t.dial.proves(ctx, t.to.address(), t.to.login()) == nil {
+		return t.finishPair(ctx, s.to)
 	}
 	var proof []rotation.Evidence
 	if standby != nil && standby.login && !belongs(standby, t.c.To) {

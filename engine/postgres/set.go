@@ -11,8 +11,8 @@ import (
 )
 
 // Set implements rotation.Engine: the database accepts To beside From. It tries
-// To first, so that a repetition and an attempt whose answer was lost end here
-// (FACTS C4.2); what it sends is never a password.
+// To before it makes it, so that a repetition and an attempt whose answer was
+// lost end here (FACTS C4.2); what it sends is never a password.
 //
 // In pair mode the login that comes may still be used under its older password.
 // Then Set answers Wait or Unknown until that is drained.
@@ -31,25 +31,46 @@ func (e *Engine) Set(ctx context.Context, c rotation.Change) (rotation.Result, e
 	case t.set.Mode == Pair && t.from.username == t.to.username:
 		return rotation.Result{}, fault.New(fault.InvalidInput, "both versions use login %s", t.to.username)
 	}
-	pending, err := t.dial.connect(ctx, t.to.address(), t.to.login())
-	if err == nil {
-		pending.close()
-		if t.set.Mode == Pair {
-			return t.finishPair(ctx, t.to.username)
-		}
-		return done(e.behaved(t.to.address(), t.to.username, "login accepted, nothing was left to do")), nil
+	if t.set.Mode == Pair {
+		return t.setPair(ctx)
 	}
-	if name := fault.NameOf(named(err, "")); name != fault.CredentialRejected {
-		return rotation.Result{}, named(err, "trying the new login on "+t.to.address())
+	return t.setFresh(ctx)
+}
+
+// setFresh tries To without counting a refusal: until this step has made it, it
+// is nobody's account. Both are asked about first, so that no repetition goes on
+// trying To while the others' budgets are spent.
+func (t *target) setFresh(ctx context.Context) (rotation.Result, error) {
+	for _, login := range []string{t.from.username, t.to.username} {
+		if err := t.dial.budget.allows(ctx, login); err != nil {
+			return rotation.Result{}, err
+		}
+	}
+	pending, refusal := t.dial.attempt(ctx, t.to.address(), t.to.login())
+	if refusal == nil {
+		pending.close()
+		return done(t.e.behaved(t.to.address(), t.to.username, "login accepted, nothing was left to do")), nil
+	}
+	if err := named(refusal, "trying the new login on "+t.to.address()); !fault.Is(err, fault.CredentialRejected) {
+		return rotation.Result{}, err
 	}
 	s, err := t.mayUseAdmin(ctx)
 	if err != nil {
 		return rotation.Result{}, err
 	}
-	if t.set.Mode == Pair {
-		return t.setPair(ctx, s)
+	existed := false
+	_, err = t.locked(ctx, s.identity, func(ctx context.Context, tx pgx.Tx) error {
+		to, err := readRole(ctx, tx, s.to)
+		if err != nil {
+			return err
+		}
+		existed = to != nil
+		return t.makeOrMend(ctx, tx, s, to)
+	})
+	if existed {
+		t.dial.budget.spend(ctx, t.to.username, refusal)
 	}
-	if _, err := t.locked(ctx, s.identity, func(ctx context.Context, tx pgx.Tx) error { return t.setFresh(ctx, tx, s) }); err != nil {
+	if err != nil {
 		return rotation.Result{}, err
 	}
 	return t.accepted(ctx)
@@ -94,13 +115,9 @@ func (t *target) mayMake(ctx context.Context, q querier) (shape, error) {
 	return s, nil
 }
 
-// setFresh makes the login in the locked transaction, or puts right one that
+// makeOrMend makes the login in the locked transaction, or puts right one that
 // an earlier attempt or a restored backup has left.
-func (t *target) setFresh(ctx context.Context, tx pgx.Tx, s shape) error {
-	to, err := readRole(ctx, tx, s.to)
-	if err != nil {
-		return err
-	}
+func (t *target) makeOrMend(ctx context.Context, tx pgx.Tx, s shape, to *role) error {
 	if to != nil && to.ours == nil {
 		return fault.New(fault.Blocked, "role %s exists and isn't ours", s.to).WithHint("rename or drop it")
 	}

@@ -62,6 +62,7 @@ func (e *Engine) open(ctx context.Context, c rotation.Change) (*target, error) {
 	if t.dial, err = newDialer(set, one.plaintext); err != nil {
 		return nil, err
 	}
+	t.dial.budget = t.bound()
 	return t, nil
 }
 
