@@ -14,6 +14,7 @@ const (
 	maxFunctionLimit = Duration(15 * time.Minute)
 	maxQuietPolls    = 1000
 	maxWave          = 1000
+	maxFailedLogins  = 20
 	// minPoll keeps a drain under the requests and events of one execution.
 	minPoll = Duration(time.Second)
 )
@@ -60,6 +61,9 @@ func (c *checker) entry(path string, e Entry, limit Duration, entries []Entry) {
 	}
 	if e.HeadLimit < Duration(time.Second) {
 		c.add(path+".head_limit", "use 1s or more", "%s is too short for create to finish", e.HeadLimit)
+	}
+	if e.FailedLogins < 1 || e.FailedLogins > maxFailedLogins {
+		c.add(path+".failed_logins_per_hour", fmt.Sprintf("use 1 to %d", maxFailedLogins), "%d is out of range", e.FailedLogins)
 	}
 	if !bytes.HasPrefix(e.Settings, []byte("{")) {
 		c.add(path+".settings", "use an object, {} if the kind needs none", "no object")

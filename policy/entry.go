@@ -16,6 +16,8 @@ type Entry struct {
 	Drain     Drain           `json:"drain"`
 	Hold      Duration        `json:"hold"`
 	HeadLimit Duration        `json:"head_limit"`
+	// FailedLogins bounds the refused attempts per login and hour.
+	FailedLogins int `json:"failed_logins_per_hour"`
 	// Schedule is the expression of Secrets Manager's schedule, or empty.
 	Schedule  string     `json:"schedule,omitempty"`
 	Consumers []Consumer `json:"consumers,omitempty"`
@@ -50,7 +52,7 @@ func (e Entry) policy(arn string, limit Duration, hash string) rotation.Policy {
 		Window: time.Duration(e.Drain.Window), Poll: time.Duration(e.Drain.Poll),
 		QuietPolls: e.Drain.QuietPolls, MaxOverlap: time.Duration(e.Drain.MaxOverlap),
 		OnTimeout: e.Drain.OnTimeout, Hold: time.Duration(e.Hold), HeadLimit: time.Duration(e.HeadLimit),
-		FunctionLimit: time.Duration(limit), Hash: hash,
+		FailedLogins: e.FailedLogins, FunctionLimit: time.Duration(limit), Hash: hash,
 		Settings: append(json.RawMessage(nil), e.Settings...),
 	}
 	for _, c := range e.Consumers {

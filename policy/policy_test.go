@@ -25,7 +25,7 @@ func entry(secret string) policy.Entry {
 			Window: policy.Duration(time.Minute), Poll: policy.Duration(time.Second), QuietPolls: 2,
 			MaxOverlap: policy.Duration(time.Hour), OnTimeout: rotation.Hold,
 		},
-		Hold: policy.Duration(time.Minute), HeadLimit: policy.Duration(time.Minute), Settings: []byte(`{"b":1,"a":2}`),
+		Hold: policy.Duration(time.Minute), HeadLimit: policy.Duration(time.Minute), FailedLogins: 3, Settings: []byte(`{"b":1,"a":2}`),
 	}
 }
 

@@ -44,7 +44,7 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 	store := &awssm.Store{API: secretsmanager.NewFromConfig(cfg), Region: cfg.Region}
 	engines := engines{postgres.Kind: postgres.New(postgres.Config{
 		Values: store, Presenters: webhook.New(webhook.Config{Keys: store, Now: actor.Now, Log: log}),
-		Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Now: actor.Now, Logger: log,
+		Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Refusals: audit.Refusals{Ledger: ledger}, Now: actor.Now, Logger: log,
 	})}
 	return &rotation.Rotator{
 		Store: store, Engines: engines, Policies: policies,

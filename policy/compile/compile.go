@@ -15,6 +15,7 @@
 //	  on_drain_timeout: hold
 //	  hold: 1h
 //	  head_limit: 30m
+//	  failed_logins_per_hour: 3
 //	  follow_key: arn:aws:secretsmanager:…:secret:keyturn/follow-key-MnOpQr
 //	secrets:
 //	  - secret: arn:aws:secretsmanager:…:secret:orders/db-AbCdEf   # or the name alone
@@ -28,6 +29,7 @@
 //	      on_timeout: hold      # or terminate
 //	    hold: 1h                # disabled, before it is destroyed
 //	    head_limit: 30m         # create…finish; then it is rolled back
+//	    failed_logins_per_hour: 3  # of one login; then it waits, so that no account is locked
 //	    schedule: rate(30 days) # Secrets Manager's; default: none
 //	    consumers:
 //	      - name: orders-api    # as it shows itself to the target
@@ -76,7 +78,7 @@ type Kind struct {
 var base = rotation.Policy{
 	Driver: rotation.DriverSecretsManager, Window: 15 * time.Minute, Poll: time.Minute, QuietPolls: 3,
 	MaxOverlap: 24 * time.Hour, OnTimeout: rotation.Hold, Hold: time.Hour, HeadLimit: 30 * time.Minute,
-	FunctionLimit: time.Minute,
+	FailedLogins: 3, FunctionLimit: time.Minute,
 }
 
 // maxSource bounds a file, in bytes: what is to be read by people is shorter, and

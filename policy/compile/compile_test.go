@@ -216,6 +216,11 @@ func TestErrors(t *testing.T) {
 			"secrets[0].postgres: a mapping is expected, not a list"}},
 		"a number that JSON can't keep": {"version: 1\nsecrets: [{secret: a, kind: postgres, postgres: {hosts: [h], n: 12345678901234567890}}]\n", []string{
 			"secrets[0].postgres.n: the number 12345678901234567890 is too large"}},
+		"failed_logins_per_hour": {"defaults: {failed_logins_per_hour: many}\n" + head + "  failed_logins_per_hour: 21\n- {secret: b, kind: kmskey, failed_logins_per_hour: 0}\n", []string{
+			"k:1:12: defaults.failed_logins_per_hour: a whole number is expected",
+			"secrets[0].failed_logins_per_hour: 21 is out of range; use 1 to 20",
+			"secrets[1].failed_logins_per_hour: 0 is out of range; use 1 to 20",
+		}},
 		"function_limit": {"function_limit: 1h\n" + head, []string{"k:1:1: function_limit: 1h is out of range; set it to the functions' time-out"}},
 	}
 	for name, test := range tests {
