@@ -56,6 +56,9 @@ func (c *checker) entry(path string, e Entry, limit Duration, entries []Entry) {
 	if e.Driver != rotation.DriverSecretsManager && e.Driver != rotation.DriverMachine {
 		c.add(path+".driver", "use secretsmanager or machine", "%q is no driver", e.Driver)
 	}
+	if e.Emergency < 0 || e.Emergency > Duration(time.Hour) {
+		c.add(path+".emergency", "use 0s to 1h", "%s isn't how long a stolen credential may live on", time.Duration(e.Emergency))
+	}
 	if e.Hold < 0 {
 		c.add(path+".hold", "use 0s or more", "%s is negative", time.Duration(e.Hold))
 	}

@@ -16,6 +16,7 @@ type Entry struct {
 	Drain     Drain           `json:"drain"`
 	Hold      Duration        `json:"hold"`
 	HeadLimit Duration        `json:"head_limit"`
+	Emergency Duration        `json:"emergency"`
 	// FailedLogins bounds the refused attempts per login and hour.
 	FailedLogins int `json:"failed_logins_per_hour"`
 	// Schedule is the expression of Secrets Manager's schedule, or empty.
@@ -52,7 +53,7 @@ func (e Entry) policy(arn string, limit Duration, hash string) rotation.Policy {
 		Window: time.Duration(e.Drain.Window), Poll: time.Duration(e.Drain.Poll),
 		QuietPolls: e.Drain.QuietPolls, MaxOverlap: time.Duration(e.Drain.MaxOverlap),
 		OnTimeout: e.Drain.OnTimeout, Hold: time.Duration(e.Hold), HeadLimit: time.Duration(e.HeadLimit),
-		FailedLogins: e.FailedLogins, FunctionLimit: time.Duration(limit), Hash: hash,
+		Emergency: time.Duration(e.Emergency), FailedLogins: e.FailedLogins, FunctionLimit: time.Duration(limit), Hash: hash,
 		Settings: append(json.RawMessage(nil), e.Settings...),
 	}
 	for _, c := range e.Consumers {

@@ -75,7 +75,7 @@ func mayTakeUp(t tail) bool {
 // hand. Done means that a tail can go on.
 func (r *Rotator) takeUp(ctx context.Context, t tail) (Result, error) {
 	v, current := t.desc.Versions, t.to
-	if v.Has(current, Disabled) {
+	if v.Has(current, Disabled) && !v.isStolen(current) {
 		if res, err := r.reinstate(ctx, t); err != nil || res.Outcome != Done {
 			return res, err
 		}
@@ -154,7 +154,7 @@ func (r *Rotator) unmark(ctx context.Context, s scene, version string, l Label) 
 // forgetTwin ends the life of a version whose login or key goes on, or ends,
 // under another version.
 func (r *Rotator) forgetTwin(ctx context.Context, s scene, version string) error {
-	for _, l := range []Label{Pending, Candidate(version), Live(version)} {
+	for _, l := range []Label{Pending, Candidate(version), Stolen(version), Live(version)} {
 		if err := r.unmark(ctx, s, version, l); err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ func Read(v Versions, driver Driver) Situation {
 	if displaced := v.Displaced(); len(displaced) > 0 && current != "" {
 		return Situation{Need: NeedRun, Token: current, Direction: Forward, Displaced: displaced[0]}
 	}
-	if v.Has(current, Disabled) { // somebody moved AWSCURRENT back by hand
+	if v.Has(current, Disabled) && !v.isStolen(current) { // somebody moved AWSCURRENT back by hand
 		return Situation{Need: NeedRun, Token: current, Direction: Forward}
 	}
 	if pending != "" && pending != current {
@@ -90,6 +90,9 @@ type EnsureOptions struct {
 	Resume bool
 	// Retry also asks the store to take up a rotation that waits.
 	Retry bool
+	// Emergency starts the next generation as soon as the last one has ended:
+	// what that one's functions may still do is outranked at the target.
+	Emergency bool
 }
 
 // Ensured says what EnsureRun found or did.
@@ -198,10 +201,10 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 			if last.Status == RunFailed && !o.Resume && !restartable(last) {
 				return Ensured{Run: last}, nil
 			}
-			if wait := last.Stopped.Add(pause(p, last, generation-1)).Sub(r.Now()); wait > 0 && !o.Resume {
+			if wait := last.Stopped.Add(pause(p, last, generation-1)).Sub(r.Now()); wait > 0 && !o.Resume && !o.Emergency {
 				return Ensured{Run: last, After: wait}, nil
 			}
-			if wait := last.Stopped.Add(p.FunctionLimit).Sub(r.Now()); wait > 0 {
+			if wait := last.Stopped.Add(p.FunctionLimit).Sub(r.Now()); wait > 0 && !o.Emergency {
 				return Ensured{Run: last, After: wait}, nil
 			}
 		}

@@ -121,7 +121,8 @@ func (e *target) Drain(ctx context.Context, c rotation.Change) (rotation.Result,
 
 func (e *target) Disable(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	res, err := e.look(ctx, "disable", c, func() error {
-		if e.logins[e.login(ctx, c.To)] != "accepted" {
+		cut := c.Emergency && (c.To == "" || e.logins[e.login(ctx, c.To)] == "refused")
+		if !cut && e.logins[e.login(ctx, c.To)] != "accepted" {
 			return fault.New(fault.CredentialRejected, "the login that stays is refused")
 		}
 		if e.holders == 0 && e.logins[e.login(ctx, c.From)] != "" {
@@ -158,6 +159,7 @@ type runs struct {
 	runs map[string]rotation.Run
 	in   map[string]rotation.Input
 	down bool
+	now  func() time.Time
 }
 
 func (r *runs) Start(_ context.Context, name string, in rotation.Input) error {
@@ -168,6 +170,16 @@ func (r *runs) Start(_ context.Context, name string, in rotation.Input) error {
 	}
 	if _, ok := r.runs[name]; !ok {
 		r.runs[name], r.in[name] = rotation.Run{Name: name, Status: rotation.RunRunning}, in
+	}
+	return nil
+}
+
+func (r *runs) Stop(_ context.Context, name, _ string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if run, ok := r.runs[name]; ok && run.Status == rotation.RunRunning {
+		run.Status, run.Stopped = rotation.RunAborted, r.now()
+		r.runs[name] = run
 	}
 	return nil
 }
@@ -257,6 +269,7 @@ func newWorld(t *testing.T, driver rotation.Driver) *world {
 		runs:    &runs{runs: map[string]rotation.Run{}, in: map[string]rotation.Input{}},
 		journal: &journal{},
 	}
+	w.runs.now = func() time.Time { return w.now }
 	w.Rotator = &rotation.Rotator{
 		Store: store, Engines: w.target, Runs: w.runs, Journal: w.journal,
 		Policies: policies{rotation.Policy{

@@ -28,8 +28,8 @@ type Observation struct {
 	Logged bool
 	// Looked is what the look itself proves; it becomes the evidence of Done.
 	Looked []Evidence
-	// Unpresented is Change.Unpresented.
-	Unpresented bool
+	// Unpresented and Emergency are the Change's.
+	Unpresented, Emergency bool
 	// Mark is the engine's own note for its next look, see [DrainMark].
 	Mark string
 }
@@ -69,7 +69,8 @@ func DrainMark(cursor, subject string) string { return readDrainCursor(cursor, s
 // either it answers Unknown for ever: zero sessions are no evidence.
 //
 // Past MaxOverlap the policy decides: Hold is fault.DrainExpired, Terminate is
-// Done by "deadline" if at least every node could be looked at.
+// Done by "deadline" if at least every node could be looked at. In an emergency
+// it is that in any case, and there is no floor.
 func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Result, error) {
 	now = now.UTC()
 	c := readDrainCursor(cursor, seen.Subject)
@@ -130,7 +131,10 @@ func (c *drainCursor) verdict(p Policy, now time.Time, seen Observation) (Outcom
 		return Wait, slices.Clone(seen.Holders)
 	}
 	floor, cadence := p.DrainFloor(), p.SlowestCadence()
-	if seen.Unpresented {
+	switch {
+	case seen.Emergency:
+		floor, cadence = 0, 0
+	case seen.Unpresented:
 		floor, cadence = p.FunctionLimit, 0
 	}
 	var missing []string
@@ -166,7 +170,7 @@ func outcomeOf(missing []string) Outcome {
 
 // expire carries out what the policy says about the longest overlap.
 func (c *drainCursor) expire(p Policy, now time.Time, seen Observation, missing []string) (Result, error) {
-	if p.OnTimeout != Terminate || len(seen.Unseen) > 0 {
+	if !seen.Emergency && (p.OnTimeout != Terminate || len(seen.Unseen) > 0) {
 		return Result{}, fault.New(fault.DrainExpired, "after %s the old credential isn't proven unused: %s", p.MaxOverlap, list(missing)).
 			WithHint("both credentials work; find out who is behind (keyturn status), then resume, or roll back")
 	}

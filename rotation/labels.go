@@ -25,6 +25,7 @@ const (
 
 	livePrefix      = "KEYTURN_LIVE_"
 	candidatePrefix = "KEYTURN_CANDIDATE_"
+	stolenPrefix    = "KEYTURN_STOLEN_"
 )
 
 // Live is the label of a version whose credential its target may accept. It is
@@ -36,6 +37,10 @@ func Live(version string) Label { return Label(livePrefix + version) }
 // Candidate is on a version that was never promoted. The machine driver stores
 // it under this label alone, before it claims AWSPENDING.
 func Candidate(token string) Label { return Label(candidatePrefix + token) }
+
+// Stolen is on a version whose credential an emergency has declared stolen: it
+// is retired in haste and never brought back.
+func Stolen(version string) Label { return Label(stolenPrefix + version) }
 
 // MadeLabels are the labels under which a new version's value is stored. The
 // machine claims AWSPENDING and Live afterwards: a put would steal the former.

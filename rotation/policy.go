@@ -69,6 +69,9 @@ type Policy struct {
 	// FailedLogins is how often a target may refuse one login within an hour
 	// before no step tries it again: failed logins lock accounts. 0: no bound.
 	FailedLogins int
+	// Emergency is how long consumers get to follow when the old credential is
+	// stolen; then it is disabled, whoever still uses it.
+	Emergency time.Duration
 	// FunctionLimit is the longest that any of our functions may run: after it,
 	// no step of a stopped run is still acting.
 	FunctionLimit time.Duration

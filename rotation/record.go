@@ -10,7 +10,9 @@ import (
 
 // bestEffort are the acts that must happen even when the audit sink is down:
 // they make things safer, or take a harm back.
-func bestEffort(step Step) bool { return step == StepDisable || step == StepRollback }
+func bestEffort(step Step) bool {
+	return step == StepDisable || step == StepRollback || step == StepEmergency
+}
 
 // act records the intent, carries out the act and records its result. A step
 // that is polled records its intent once a run and an answer only when it is news.

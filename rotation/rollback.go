@@ -24,6 +24,9 @@ func (r *Rotator) RequestRollback(ctx context.Context, secret string) (Ensured, 
 		return Ensured{}, fault.New(fault.TooLate, "no rotation of %s is going on", secret).
 			WithHint("after revoke the old credential is gone; start a new rotation instead")
 	}
+	if old := desc.Versions.Holder(Retiring); old != token && desc.Versions.isStolen(old) {
+		return Ensured{}, refuseStolen(old)
+	}
 	if err := r.reject(ctx, desc, token); err != nil {
 		return Ensured{}, err
 	}
@@ -106,7 +109,7 @@ func (r *Rotator) restore(ctx context.Context, s scene) (Result, error) {
 	if old == token {
 		old = v.Holder(Previous) // the lock has moved already, AWSCURRENT hasn't
 	}
-	if old == "" {
+	if old == "" || v.isStolen(old) {
 		return Result{}, r.tooLate(ctx, s)
 	}
 	fence := func(v Versions) error {
@@ -180,7 +183,7 @@ func (r *Rotator) tooLate(ctx context.Context, s scene) error {
 		return fault.Wrap(fault.Unavailable, err, "taking KEYTURN_REJECTED off %s", s.req.Token)
 	}
 	r.ensureLater(ctx, s.desc.ARN)
-	return fault.New(fault.TooLate, "the old credential of %s is destroyed", s.desc.ARN).
+	return fault.New(fault.TooLate, "the old credential of %s is destroyed or stolen", s.desc.ARN).
 		WithHint("version %s stays current; rotate again if it is the one that is bad", s.req.Token)
 }
 

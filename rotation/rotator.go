@@ -24,6 +24,8 @@ const (
 	StepDisable  Step = "disable"
 	StepRevoke   Step = "revoke"
 	StepRollback Step = "rollback"
+	// StepEmergency is every act of an emergency; it isn't part of the sequence.
+	StepEmergency Step = "emergency"
 )
 
 // Steps lists every step.
@@ -146,11 +148,15 @@ func rotatable(d Description, p Policy) error {
 
 // change is the order for the engine, with a fence that re-reads the labels.
 func (s scene) change(r *Rotator, from, to string, supported func(Versions) error) Change {
+	policy, stolen := s.policy, s.desc.Versions.isStolen(from) || s.desc.Versions.isStolen(to)
+	if stolen {
+		policy = policy.emergency()
+	}
 	return Change{
 		Secret: s.desc.ARN, From: from, To: to,
 		Rotation: s.req.Token, Rank: Rank(s.req.Direction, s.req.Generation),
-		Cursor: s.cursor.Engine, Back: s.req.Direction == Back,
-		Policy: s.policy, RotationToken: s.req.RotationToken,
+		Cursor: s.cursor.Engine, Back: s.req.Direction == Back, Emergency: stolen,
+		Policy: policy, RotationToken: s.req.RotationToken,
 		Fence: func(ctx context.Context) error {
 			desc, err := r.Store.Describe(ctx, s.desc.ARN)
 			if err != nil {

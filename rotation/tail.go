@@ -82,7 +82,15 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
 		}
 	}
-	return r.act(ctx, t.scene, r.order(t), t.engine.Adopt)
+	c := r.order(t)
+	return r.act(ctx, t.scene, c, func(ctx context.Context, _ Change) (Result, error) {
+		res, err := t.engine.Adopt(ctx, c)
+		late := c.Emergency && !t.cursor.Since.IsZero() && r.Now().Sub(t.cursor.Since) >= c.Policy.MaxOverlap
+		if err == nil && res.Outcome != Done && late {
+			return Result{Outcome: Done, Evidence: res.Evidence, Notes: emergencyNotes(res.Missing)}, nil
+		}
+		return res, err
+	})
 }
 
 // Drain looks who still presents the version that goes.
@@ -120,7 +128,7 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 		case Reopened:
 			err = r.Store.Detach(ctx, c.Secret, Disabled, c.From)
 		case Done:
-			res.After = hold(c, t.policy)
+			res.After = hold(c)
 		}
 		return res, fault.Wrap(fault.Unavailable, err, "taking KEYTURN_DISABLED off %s", c.From)
 	})
@@ -128,11 +136,11 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 
 // hold is how long the disabled credential is kept: nobody had a version that
 // was never current.
-func hold(c Change, p Policy) time.Duration {
+func hold(c Change) time.Duration {
 	if c.Unpresented {
 		return 0
 	}
-	return p.Hold
+	return c.Policy.Hold
 }
 
 // markDisabled moves the label on from a version that no longer needs it.
@@ -232,7 +240,7 @@ func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error
 	if err := r.unmark(ctx, t.scene, t.to, Pending); err != nil {
 		return Result{}, err
 	}
-	for _, l := range []Label{Disabled, Candidate(t.from), Live(t.from), Retiring} {
+	for _, l := range []Label{Disabled, Candidate(t.from), Stolen(t.from), Live(t.from), Retiring} {
 		if err := r.unmark(ctx, t.scene, t.from, l); err != nil {
 			return Result{}, err
 		}

@@ -43,13 +43,30 @@ type machine struct {
 	States  map[string]state
 }
 
-func parse(t *testing.T) machine {
+// machines are all that are deployed.
+func machines(t *testing.T) map[string]machine {
 	t.Helper()
-	var m machine
-	if err := json.Unmarshal([]byte(stepfunctions.Rotation), &m); err != nil {
-		t.Fatal(err)
+	all := map[string]machine{}
+	for name, definition := range map[string]string{"rotation": stepfunctions.Rotation, "emergency": stepfunctions.Emergency} {
+		var m machine
+		if err := json.Unmarshal([]byte(definition), &m); err != nil {
+			t.Fatal(err)
+		}
+		all[name] = m
 	}
-	return m
+	return all
+}
+
+// states are those of every machine.
+func states(t *testing.T) map[string]state {
+	t.Helper()
+	all := map[string]state{}
+	for machine, m := range machines(t) {
+		for name, s := range m.States {
+			all[machine+" "+name] = s
+		}
+	}
+	return all
 }
 
 func (s state) targets() []string {
@@ -67,39 +84,40 @@ func (s state) callsLambda() bool { return strings.HasSuffix(s.Resource, "lambda
 
 func TestEveryTargetExistsAndEveryStateIsReached(t *testing.T) {
 	t.Parallel()
-	m := parse(t)
-	reached := map[string]bool{}
-	var walk func(string)
-	walk = func(name string) {
-		if reached[name] {
-			return
+	for title, m := range machines(t) {
+		reached := map[string]bool{}
+		var walk func(string)
+		walk = func(name string) {
+			if reached[name] {
+				return
+			}
+			s, ok := m.States[name]
+			if !ok {
+				t.Errorf("%s: state %s doesn't exist", title, name)
+				return
+			}
+			reached[name] = true
+			for _, next := range s.targets() {
+				walk(next)
+			}
 		}
-		s, ok := m.States[name]
-		if !ok {
-			t.Errorf("state %s doesn't exist", name)
-			return
-		}
-		reached[name] = true
-		for _, next := range s.targets() {
-			walk(next)
-		}
-	}
-	walk(m.StartAt)
-	for name := range m.States {
-		if !reached[name] {
-			t.Errorf("state %s is never reached", name)
+		walk(m.StartAt)
+		for name := range m.States {
+			if !reached[name] {
+				t.Errorf("%s: state %s is never reached", title, name)
+			}
 		}
 	}
 }
 
 func TestEveryCalledFunctionHasItsFolder(t *testing.T) {
 	t.Parallel()
-	for _, name := range stepfunctions.Functions(stepfunctions.Rotation) {
+	called := slices.Concat(stepfunctions.Functions(stepfunctions.Rotation), stepfunctions.Functions(stepfunctions.Emergency))
+	for _, name := range called {
 		if _, err := os.Stat("../functions/" + name + "/main.go"); err != nil {
-			t.Errorf("the machine calls %s: %v", name, err)
+			t.Errorf("a machine calls %s: %v", name, err)
 		}
 	}
-	called := stepfunctions.Functions(stepfunctions.Rotation)
 	folders, err := os.ReadDir("../functions")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +150,7 @@ func retried() []string {
 
 func TestRetriesAreTheRetryClass(t *testing.T) {
 	t.Parallel()
-	for name, s := range parse(t).States {
+	for name, s := range states(t) {
 		if !s.callsLambda() {
 			continue
 		}
@@ -149,7 +167,7 @@ func TestRetriesAreTheRetryClass(t *testing.T) {
 
 func TestCatchesNameKnownFaultsAndEndWithAll(t *testing.T) {
 	t.Parallel()
-	for name, s := range parse(t).States {
+	for name, s := range states(t) {
 		if s.Type != "Task" {
 			continue
 		}
@@ -189,7 +207,7 @@ func TestAnswersAreOutcomes(t *testing.T) {
 			}
 		}
 	}
-	for name, s := range parse(t).States {
+	for name, s := range states(t) {
 		check(name, s.Choices)
 	}
 	for _, o := range outcomes {

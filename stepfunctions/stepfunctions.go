@@ -18,6 +18,11 @@ import (
 //go:embed rotation.asl.json
 var Rotation string
 
+// Emergency is the state machine for a stolen credential.
+//
+//go:embed emergency.asl.json
+var Emergency string
+
 var placeholder = regexp.MustCompile(`\$\{([A-Za-z]+)\}`)
 
 // Functions lists the functions that a definition calls, sorted.

@@ -89,7 +89,7 @@ func command() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), resumeCommand(),
+	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), emergencyCommand(), resumeCommand(),
 		adoptCommand(), auditCommand())
 	return root
 }

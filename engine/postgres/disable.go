@@ -21,9 +21,9 @@ func (e *Engine) tail(ctx context.Context, c rotation.Change) (t *target, ended 
 	switch {
 	case t.from == nil:
 		return t, true, nil
-	case t.to == nil:
+	case t.to == nil && (!c.Emergency || c.To != ""):
 		return nil, false, fault.New(fault.InvalidStage, "version %s, which is to stay, has no value", c.To)
-	case t.from.username == t.to.username:
+	case t.to != nil && t.from.username == t.to.username:
 		return nil, false, fault.New(fault.IdentityInUse, "versions %s and %s use the same login %s", c.From, c.To, t.to.username)
 	}
 	if err := t.useAdmin(ctx); err != nil {
@@ -42,11 +42,30 @@ func (e *Engine) tail(ctx context.Context, c rotation.Change) (t *target, ended 
 // a refusal of the other one proves nothing, and would be an outage.
 func (t *target) control(ctx context.Context) error {
 	for _, node := range t.nodes {
-		if err := t.dial.proves(ctx, node, t.to.login()); err != nil {
+		if _, err := t.controlled(ctx, node); err != nil {
 			return fault.Wrap(fault.CredentialRejected, err, "the login that stays has to work first, nothing was changed")
 		}
 	}
 	return nil
+}
+
+// controlled logs in on a node as the login that stays. When an emergency has cut
+// that off too, or there is none yet, the admin's own login is the control.
+func (t *target) controlled(ctx context.Context, node string) (login string, err error) {
+	if t.to != nil {
+		err := t.dial.proves(ctx, node, t.to.login())
+		if err == nil || !t.c.Emergency {
+			return t.to.username, err
+		}
+		s, locked := t.dial.connect(ctx, node, t.to.login())
+		if locked == nil {
+			s.close()
+		}
+		if !notPermitted(locked) {
+			return t.to.username, err
+		}
+	}
+	return t.admin.username, t.dial.proves(ctx, node, t.admin.login())
 }
 
 // identityOf names the identity whose lock covers a login.
@@ -238,10 +257,11 @@ func (t *target) refused(ctx context.Context, wanted string) (rotation.Result, e
 		if !unknown && (wanted == "28P01" || !locked) {
 			return rotation.Result{}, named(err, "reading back that "+t.from.username+" is refused on "+node)
 		}
-		if err := t.dial.proves(ctx, node, t.to.login()); err != nil {
+		control, err := t.controlled(ctx, node)
+		if err != nil {
 			return rotation.Result{}, fault.Wrap(fault.CredentialRejected, err, "the control login failed")
 		}
-		by := "login refused 28P01, control login of " + t.to.username + " accepted"
+		by := "login refused 28P01, control login of " + control + " accepted"
 		if locked {
 			by = strings.Replace(by, "28P01", "28000", 1)
 		}

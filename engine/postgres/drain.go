@@ -41,7 +41,7 @@ func (e *Engine) Drain(ctx context.Context, c rotation.Change) (rotation.Result,
 	if err != nil {
 		return rotation.Result{}, err
 	}
-	seen.Unpresented = c.Unpresented
+	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
 	return rotation.JudgeDrain(c.Policy, c.Cursor, e.now(), seen)
 }
 

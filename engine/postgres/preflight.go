@@ -26,11 +26,13 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 		return shape{}, nil, fault.New(fault.InvalidStage, "version %s of %s has no value", t.c.From, t.c.Secret).
 			WithHint("store the working credential as AWSCURRENT first")
 	}
-	own, err := t.dial.try(ctx, t.from.address(), t.from.login())
+	own, err := t.holds(ctx)
 	if err != nil {
 		return shape{}, nil, fault.Wrap(fault.CredentialRejected, err, "using the current credential")
 	}
-	defer own.close()
+	if own != nil {
+		defer own.close()
+	}
 	admin, err := t.asAdmin(ctx, "")
 	if err != nil {
 		return shape{}, nil, err
@@ -42,8 +44,10 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 		return s, nil, err
 	}
 	f := &findings{}
-	if err := f.database(ctx, own, s); err != nil {
-		return s, nil, err
+	if own != nil {
+		if err := f.database(ctx, own, s); err != nil {
+			return s, nil, err
+		}
 	}
 	for _, check := range []func(context.Context, querier, *target, shape) error{
 		f.attributes, f.names, f.rights, f.parameters, f.room, f.holders, f.hba, f.renaming,
@@ -52,7 +56,11 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 			return s, nil, err
 		}
 	}
-	if err := f.endpoints(ctx, t); err != nil {
+	as := t.from.login()
+	if own == nil { // cut off; the nodes have to be reached all the same
+		as = t.admin.login()
+	}
+	if err := f.endpoints(ctx, t, as); err != nil {
 		return s, nil, err
 	}
 	return s, f.blockers, nil
@@ -279,14 +287,15 @@ func cronJobs(ctx context.Context, q querier, login string) (int, error) {
 	return n, named(err, "counting pg_cron jobs")
 }
 
-// endpoints must all be reachable with the current credential: a node that
+// endpoints must all be reachable with the current credential, or, if that is
+// cut off, with the admin's: a node that
 // can't be seen now can't be drained later.
-func (f *findings) endpoints(ctx context.Context, t *target) error {
+func (f *findings) endpoints(ctx context.Context, t *target, as credential) error {
 	for _, node := range t.nodes {
 		if node == t.from.address() {
 			continue
 		}
-		if err := t.dial.proves(ctx, node, t.from.login()); err != nil {
+		if err := t.dial.proves(ctx, node, as); err != nil {
 			f.add("node %s: %s", node, err)
 		}
 	}

@@ -83,13 +83,15 @@ func (t *target) setFresh(ctx context.Context) (rotation.Result, error) {
 // admin looks again: whoever holds the login chooses its search path, and so what
 // the catalogue's names mean to it.
 func (t *target) mayUseAdmin(ctx context.Context) (shape, error) {
-	own, err := t.dial.try(ctx, t.from.address(), t.from.login())
+	own, err := t.holds(ctx)
 	if err != nil {
 		return shape{}, fault.Wrap(fault.CredentialRejected, err, "neither the new nor the current credential logs in")
 	}
-	defer own.close()
-	if s, err := t.mayMake(ctx, own); err != nil {
-		return s, err
+	if own != nil {
+		defer own.close()
+		if s, err := t.mayMake(ctx, own); err != nil {
+			return s, err
+		}
 	}
 	admin, err := t.asAdmin(ctx, "")
 	if err != nil {
@@ -97,6 +99,20 @@ func (t *target) mayUseAdmin(ctx context.Context) (shape, error) {
 	}
 	defer admin.close()
 	return t.mayMake(ctx, admin)
+}
+
+// holds logs in as the current credential. One that an emergency has cut off is
+// told apart from a wrong password: the server looks at LOGIN only after it has
+// accepted that. Then there is no session, and no error.
+func (t *target) holds(ctx context.Context) (*session, error) {
+	if !t.c.Emergency {
+		return t.dial.try(ctx, t.from.address(), t.from.login())
+	}
+	own, err := t.dial.connect(ctx, t.from.address(), t.from.login())
+	if notPermitted(err) {
+		return nil, nil //nolint:nilnil // see above
+	}
+	return own, named(err, "logging in on "+t.from.address())
 }
 
 // mayMake derives who is who and refuses a new login that isn't this rotation's.

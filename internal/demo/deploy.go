@@ -42,6 +42,9 @@ secrets:
     drain: {window: 4s, poll: 1s, quiet_polls: 3, max_overlap: 10m, on_timeout: hold}
     hold: 2s
     head_limit: 2m
+{{- if .FailedLogins}}
+    failed_logins_per_hour: {{.FailedLogins}}
+{{- end}}
     consumers:
 {{- range .Parties}}
       - name: {{.Name}}
@@ -76,7 +79,8 @@ func (s *stage) compilePolicy() (string, error) {
 	var text bytes.Buffer
 	if err := keyturnYAML.Execute(&text, map[string]any{
 		"Limit": functionLimit, "Secret": s.appARN, "Parties": s.load.Parties(), "Admin": s.adminARN,
-		"Primary": s.cluster.Primary.Address(), "Replica": s.cluster.Replica.Address(), "CA": s.cluster.CAFile,
+		"FailedLogins": s.failedLogins,
+		"Primary":      s.cluster.Primary.Address(), "Replica": s.cluster.Replica.Address(), "CA": s.cluster.CAFile,
 		"PrimaryLog": s.cluster.Primary.LogFile, "ReplicaLog": s.cluster.Replica.LogFile,
 	}); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "writing keyturn.yaml")
@@ -119,15 +123,18 @@ func (s *stage) deploy(ctx context.Context) error {
 			return err
 		}
 	}
-	definition, err := stepfunctions.Definition(stepfunctions.Rotation, names)
-	if err != nil {
-		return err
-	}
-	if _, err := s.sfn.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
-		Name: aws.String("keyturn-rotation"), Definition: &definition,
-		RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/keyturn-rotation"),
-	}); err != nil {
-		return err
+	for name, definition := range map[string]string{
+		"keyturn-rotation": stepfunctions.Rotation, "keyturn-emergency": stepfunctions.Emergency,
+	} {
+		filled, err := stepfunctions.Definition(definition, names)
+		if err != nil {
+			return err
+		}
+		if _, err := s.sfn.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
+			Name: &name, Definition: &filled, RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/" + name),
+		}); err != nil {
+			return err
+		}
 	}
 	if err := s.switchRotationOn(ctx); err != nil {
 		return err

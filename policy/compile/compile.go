@@ -29,6 +29,7 @@
 //	      on_timeout: hold      # or terminate
 //	    hold: 1h                # disabled, before it is destroyed
 //	    head_limit: 30m         # create…finish; then it is rolled back
+//	    emergency: 30s          # to follow when the old credential is stolen
 //	    failed_logins_per_hour: 3  # of one login; then it waits, so that no account is locked
 //	    schedule: rate(30 days) # Secrets Manager's; default: none
 //	    consumers:
@@ -78,7 +79,7 @@ type Kind struct {
 var base = rotation.Policy{
 	Driver: rotation.DriverSecretsManager, Window: 15 * time.Minute, Poll: time.Minute, QuietPolls: 3,
 	MaxOverlap: 24 * time.Hour, OnTimeout: rotation.Hold, Hold: time.Hour, HeadLimit: 30 * time.Minute,
-	FailedLogins: 3, FunctionLimit: time.Minute,
+	Emergency: 30 * time.Second, FailedLogins: 3, FunctionLimit: time.Minute,
 }
 
 // maxSource bounds a file, in bytes: what is to be read by people is shorter, and

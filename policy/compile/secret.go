@@ -20,12 +20,13 @@ type common struct {
 }
 
 func (r *reader) defaults(f field) common {
-	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit", "failed_logins_per_hour", "follow_key")
+	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit", "emergency", "failed_logins_per_hour", "follow_key")
 	// Read once, so that what is wrong is told once; then again for each entry.
 	read := func(r *reader, e *policy.Entry) {
 		r.drain(top, "on_drain_timeout", e)
 		r.duration(top["hold"], &e.Hold)
 		r.duration(top["head_limit"], &e.HeadLimit)
+		r.duration(top["emergency"], &e.Emergency)
 		r.integer(top["failed_logins_per_hour"], &e.FailedLogins)
 	}
 	read(r, &policy.Entry{})
@@ -65,7 +66,7 @@ func (r *reader) drain(fields map[string]field, onTimeout string, e *policy.Entr
 func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.Entry {
 	e := policy.Entry{Settings: json.RawMessage("{}")}
 	name := peek(f.node, "kind")
-	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "failed_logins_per_hour", "schedule", "consumers"}
+	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "emergency", "failed_logins_per_hour", "schedule", "consumers"}
 	if _, known := kinds[name]; known || name != "" && peekBlock(f.node, name) {
 		keys = append(keys, name)
 	}
@@ -83,6 +84,7 @@ func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.
 	r.drain(r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout"), "on_timeout", &e)
 	r.duration(fields["hold"], &e.Hold)
 	r.duration(fields["head_limit"], &e.HeadLimit)
+	r.duration(fields["emergency"], &e.Emergency)
 	r.integer(fields["failed_logins_per_hour"], &e.FailedLogins)
 	r.text(fields["schedule"], &e.Schedule)
 	for _, c := range r.list(fields["consumers"]) {
@@ -104,6 +106,7 @@ func fill(e *policy.Entry, kind rotation.Policy) {
 	}
 	e.Hold = seconds(kind.Hold, base.Hold)
 	e.HeadLimit = seconds(kind.HeadLimit, base.HeadLimit)
+	e.Emergency = seconds(kind.Emergency, base.Emergency)
 	e.FailedLogins = either(kind.FailedLogins, base.FailedLogins)
 }
 

@@ -20,6 +20,7 @@ import (
 // API is what is called of Step Functions.
 type API interface {
 	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
+	StopExecution(context.Context, *sfn.StopExecutionInput, ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error)
 	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
 }
 
@@ -49,9 +50,25 @@ func (r *Runs) Start(ctx context.Context, name string, in rotation.Input) error 
 	return named(err, "StartExecution")
 }
 
+// execution is a run's ARN.
+func (r *Runs) execution(name string) string {
+	return strings.Replace(r.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + name
+}
+
+// Stop ends a run; StopExecution of one that has ended is idempotent.
+func (r *Runs) Stop(ctx context.Context, name, why string) error {
+	arn := r.execution(name)
+	_, err := r.API.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &arn, Error: aws.String("Keyturn.Superseded"), Cause: &why})
+	var absent *types.ExecutionDoesNotExist
+	if errors.As(err, &absent) {
+		return nil
+	}
+	return named(err, "StopExecution")
+}
+
 // Describe looks a run up by its name.
 func (r *Runs) Describe(ctx context.Context, name string) (rotation.Run, error) {
-	arn := strings.Replace(r.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + name
+	arn := r.execution(name)
 	out, err := r.API.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 	var absent *types.ExecutionDoesNotExist
 	if errors.As(err, &absent) {

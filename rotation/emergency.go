@@ -1,0 +1,230 @@
+package rotation
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/fault"
+)
+
+// emergencyPoll is how often an emergency looks how far it is.
+const emergencyPoll = time.Second
+
+// emergency is the policy for a credential that somebody has stolen: its death
+// is worth more than the sessions that are left on it.
+func (p Policy) emergency() Policy {
+	p.Window, p.Hold = 0, 0
+	p.MaxOverlap, p.OnTimeout = max(p.Emergency, time.Nanosecond), Terminate
+	p.Poll = min(p.Poll, emergencyPoll)
+	return p
+}
+
+// Foretell says, by reading only, what an emergency would break: who presents
+// the current credential, and who won't have followed when it dies.
+func (r *Rotator) Foretell(ctx context.Context, secret string, cut bool) (Plan, error) {
+	policy, err := r.Policies.Policy(secret)
+	if err != nil {
+		return Plan{}, err
+	}
+	engine, err := r.Engines.Engine(policy.Kind)
+	if err != nil {
+		return Plan{}, err
+	}
+	desc, err := r.Store.Describe(ctx, secret)
+	if err != nil {
+		return Plan{}, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
+	}
+	current := desc.Versions.Holder(Current)
+	c := Change{
+		Secret: desc.ARN, From: current, Rotation: current, Emergency: true, Policy: policy.emergency(),
+		Fence: func(context.Context) error { return nil },
+	}
+	plan, err := engine.Plan(ctx, c)
+	if err != nil {
+		return plan, err
+	}
+	holders, err := engine.Drain(ctx, c)
+	if err != nil {
+		return plan, err
+	}
+	for _, who := range holders.Missing {
+		plan.Breaks = append(plan.Breaks, "uses it now: "+who)
+	}
+	for _, party := range policy.Parties {
+		if behind := max(party.CacheAge, party.Cadence); cut || behind > policy.Emergency {
+			plan.Breaks = append(plan.Breaks, party.Name+" follows within "+behind.String()+", the old credential dies earlier")
+		}
+	}
+	return plan, nil
+}
+
+// MarkStolen is the first act of an emergency: every live credential but the
+// one that this emergency makes counts as stolen, and a run that waits for the
+// end of a drain is started anew, in haste. Marking twice is marking once.
+func (r *Rotator) MarkStolen(ctx context.Context, req Request) (Result, error) {
+	s, err := r.enter(ctx, StepEmergency, req)
+	if err != nil {
+		return Result{}, err
+	}
+	v := s.desc.Versions
+	marked := false
+	for _, id := range slices.Concat(v.liveBeside(req.Token), v.Displaced()) {
+		pending := v.pending(id) && !v.Has(id, Current) // nobody reads it yet
+		if id == req.Token || pending || v.Has(id, Stolen(id)) {
+			continue
+		}
+		r.noteEmergency(ctx, s, id, "the credential counts as stolen")
+		if err := r.Store.Attach(ctx, s.desc.ARN, Stolen(id), id); err != nil {
+			return Result{}, fault.Wrap(fault.Unavailable, err, "marking %s as stolen", id)
+		}
+		marked = true
+	}
+	if marked && draining(v, "") != "" {
+		if err := r.hasten(ctx, s); err != nil {
+			r.Log.WarnContext(ctx, "starting the run of the drain anew; it goes on as it was", "secret", s.desc.ARN, "error", err)
+		}
+	}
+	return Result{Outcome: Done}, nil
+}
+
+func (r *Rotator) noteEmergency(ctx context.Context, s scene, version, what string) {
+	r.Journal.Note(ctx, audit.Record{
+		Time: r.Now().UTC(), SecretID: s.desc.ARN, RotationID: s.req.Token, Engine: s.policy.Kind,
+		Step: string(StepEmergency), From: version, To: s.req.Token, Phase: audit.Intent,
+		Notes: []string{what}, PolicyHash: s.policy.Hash,
+	})
+}
+
+// hasten stops the run that the labels ask for and starts its next generation
+// at once: that one outranks, at the target, what the old one may still do.
+func (r *Rotator) hasten(ctx context.Context, s scene) error {
+	ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Resume: true, Emergency: true})
+	if err != nil || ensured.Started || ensured.Run.Status != RunRunning || ensured.Situation.Direction == Head {
+		return err
+	}
+	if err := r.Runs.Stop(ctx, ensured.Run.Name, "an emergency takes over"); err != nil {
+		return err
+	}
+	_, err = r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Resume: true, Emergency: true})
+	return err
+}
+
+// Cut makes the acceptors refuse the stolen credential before there is another
+// one: its sessions end, and consumers fail until they have followed. It is
+// never undone.
+func (r *Rotator) Cut(ctx context.Context, req Request) (Result, error) {
+	s, err := r.enter(ctx, StepEmergency, req)
+	if err != nil {
+		return Result{}, err
+	}
+	current := s.desc.Versions.Holder(Current)
+	if current == "" || (!s.desc.Versions.isStolen(current) && s.desc.Versions.anyStolen()) {
+		return Result{Outcome: Done}, nil // replaced in the meantime
+	}
+	stolen := func(v Versions) error {
+		if !v.Has(current, Stolen(current)) {
+			return fault.New(fault.Superseded, "version %s isn't marked as stolen", current).
+				WithHint("an emergency marks it first; nothing was done")
+		}
+		return nil
+	}
+	if err := stolen(s.desc.Versions); err != nil {
+		return Result{}, err
+	}
+	c := s.change(r, current, "", stolen)
+	c.Rank = 0 // the runs that follow have to outrank it
+	return r.act(ctx, s, c, s.engine.Disable)
+}
+
+// Replace waits until a credential that isn't stolen is current, and starts the
+// rotation that makes it, under the emergency's token, when nothing else does.
+func (r *Rotator) Replace(ctx context.Context, req Request) (Result, error) {
+	s, err := r.enter(ctx, StepEmergency, req)
+	if err != nil {
+		return Result{}, err
+	}
+	v := s.desc.Versions
+	current := v.Holder(Current)
+	if !v.Has(current, Stolen(current)) {
+		return Result{Outcome: Done}, nil
+	}
+	if v.Has(req.Token, Rejected) {
+		_, err := guardHead(v, req.Token)
+		return Result{}, err
+	}
+	wait := Result{Outcome: Wait, After: emergencyPoll}
+	if situation := Read(v, s.policy.Driver); situation.Need != NeedNothing {
+		ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Retry: true, Emergency: true})
+		wait.Missing = []string{"what is under way has to end first: " + string(situation.Direction) + " " + situation.Token}
+		return wait, cmpErr(err, stuck(ensured.Run, ensured.After))
+	}
+	run, err := r.StartHead(ctx, s.desc.ARN, req.Token)
+	wait.Missing = []string{"the new credential isn't current yet"}
+	return wait, cmpErr(err, stuck(run, 0))
+}
+
+func cmpErr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stuck is the fault of a run that waits for a person, or nil.
+func stuck(run Run, after time.Duration) error {
+	if run.Status != RunFailed || after > 0 {
+		return nil
+	}
+	return fault.New(faultOf(run), "run %s failed: %s", run.Name, run.Cause).
+		WithHint("its cause says what to mend; then call the emergency again")
+}
+
+// Bury waits until no stolen credential is left.
+func (r *Rotator) Bury(ctx context.Context, req Request) (Result, error) {
+	s, err := r.enter(ctx, StepEmergency, req)
+	if err != nil {
+		return Result{}, err
+	}
+	var alive []string
+	for id, labels := range s.desc.Versions {
+		if slices.Contains(labels, Stolen(id)) {
+			alive = append(alive, "version "+id+" isn't revoked yet")
+		}
+	}
+	if len(alive) == 0 {
+		return Result{Outcome: Done}, nil
+	}
+	slices.Sort(alive)
+	ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Emergency: true})
+	return Result{Outcome: Wait, After: emergencyPoll, Missing: alive}, cmpErr(err, stuck(ensured.Run, ensured.After))
+}
+
+// isStolen reports a version that nobody may bring back.
+func (v Versions) isStolen(id string) bool { return v.Has(id, Stolen(id)) }
+
+func (v Versions) anyStolen() bool {
+	for id := range v {
+		if v.isStolen(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func refuseStolen(version string) error {
+	return fault.New(fault.TooLate, "version %s was declared stolen: it isn't made current again", version).
+		WithHint("rotate again if the new credential is the one that is bad")
+}
+
+// emergencyNotes says what an emergency leaves behind at the end of its window.
+func emergencyNotes(missing []string) []string {
+	if len(missing) == 0 {
+		return nil
+	}
+	return []string{"the emergency didn't wait for: " + strings.Join(missing, "; ")}
+}
