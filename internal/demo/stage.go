@@ -38,6 +38,8 @@ type stage struct {
 	dir     string
 	started time.Time
 
+	failedLogins int // of the policy; 0: its default
+
 	functions string
 	cluster   *pgtest.Cluster
 	aws       *localstack.AWS
