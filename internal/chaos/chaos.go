@@ -112,8 +112,7 @@ func (r *run) record(ctx context.Context) error {
 			return fmt.Errorf("%s without faults: it ended %s, want %s; broken: %s", sc, res.End, want, strings.Join(res.Broken, "; "))
 		}
 		points := after(res.Points, sc.entry.back != "")
-		singles, pairs := single(points), paired(points)
-		all := append(spread(singles), spread(pairs)...)
+		all := order(points)
 		if r.options.Match != "" {
 			all = matching(all, r.options.Match)
 		}
@@ -193,7 +192,7 @@ func (r *run) note(i int, faults []Fault, res Result) {
 	for _, b := range res.Broken {
 		text := fmt.Sprintf("%s with %v, ended %s: %s", s.Name, faults, res.End, b)
 		r.totals.Broken = append(r.totals.Broken, text)
-		fmt.Fprintln(r.options.Progress, "BROKEN", text)
+		fmt.Fprintln(r.options.Progress, "broken:", text)
 	}
 }
 

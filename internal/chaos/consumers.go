@@ -32,6 +32,9 @@ type credential struct {
 // cacheAge is how long a consumer may use what it has read, as the policy says.
 const cacheAge = 20 * time.Second
 
+// instanceName is the party that the policy registers.
+const instanceName = "web"
+
 // consumers are all that there could be: whatever AWSCURRENT has shown within
 // the cache age has to log in, past every proxy. One of them is real: an
 // instance that holds a session and follows when it is told.
@@ -128,6 +131,9 @@ func (c *consumers) dial(ctx context.Context, value credential, application stri
 		return nil, errors.New("the consumer's address can't be read")
 	}
 	cfg.RuntimeParams["application_name"] = application
+	if application != instanceName {
+		cfg.TLSConfig = nil
+	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
@@ -159,7 +165,7 @@ func (c *consumers) follow(ctx context.Context) error {
 	if err := c.read(ctx); err != nil {
 		return err
 	}
-	conn, err := c.dial(ctx, c.known[c.current], "web")
+	conn, err := c.dial(ctx, c.known[c.current], instanceName)
 	if err != nil {
 		return err
 	}

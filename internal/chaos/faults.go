@@ -24,15 +24,47 @@ func after(points []Point, back bool) []Point {
 	return points[max(i, 0):]
 }
 
-// single lists every fault of every point, one a walk.
-func single(points []Point) [][]Fault {
-	var all [][]Fault
+// single lists every fault of every point, one a walk: those of calls that
+// change something, those of reads, and those of reads that come to the same as
+// others, because it makes no difference on which side of a read a process ends.
+func single(points []Point) (writing, reading, same [][]Fault) {
 	for _, p := range points {
 		for _, k := range kinds(p) {
-			all = append(all, []Fault{{p, k}})
+			one := []Fault{{p, k}}
+			switch {
+			case !reads(p):
+				writing = append(writing, one)
+			case k == CrashAfter || k == AnswerLost:
+				same = append(same, one)
+			default:
+				reading = append(reading, one)
+			}
 		}
 	}
-	return all
+	return writing, reading, same
+}
+
+// order lists what is walked, the most dangerous first, so that a run which is
+// cut short has an even sample of each kind.
+func order(points []Point) [][]Fault {
+	writing, reading, same := single(points)
+	return append(inTurns(spread(writing), spread(paired(points)), spread(reading)), spread(same)...)
+}
+
+// inTurns takes one of each list after the other.
+func inTurns[T any](lists ...[]T) []T {
+	var all []T
+	for i := 0; ; i++ {
+		before := len(all)
+		for _, list := range lists {
+			if i < len(list) {
+				all = append(all, list[i])
+			}
+		}
+		if len(all) == before {
+			return all
+		}
+	}
 }
 
 // writes are the calls whose effect lasts: when their answer is lost, or the

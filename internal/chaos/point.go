@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -79,6 +80,20 @@ func kinds(p Point) []Kind {
 		return []Kind{Throttle, ServerError, CrashBefore, CrashAfter, ClockAhead, ClockBehind}
 	}
 	return nil
+}
+
+// reads reports a call that changes nothing: whether it went wrong before or
+// after makes no difference to anybody but the one who asked.
+func reads(p Point) bool {
+	switch p.Layer {
+	case layerAWS:
+		return p.Name == "DescribeSecret" || p.Name == "GetSecretValue" || p.Name == "DescribeExecution"
+	case layerPostgres:
+		return p.Name == "connect" || strings.HasPrefix(p.Name, "prepare ") || strings.HasPrefix(p.Name, "begin") ||
+			strings.HasPrefix(p.Name, "SET ") || strings.HasPrefix(p.Name, "SELECT ") && !strings.Contains(p.Name, "terminate")
+	case layerAudit, layerLambda:
+	}
+	return false
 }
 
 // stale reports an action that may answer from an earlier state (FACTS C4.1).

@@ -5,13 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,13 +19,11 @@ import (
 	"github.com/keyturn/keyturn/internal/pgtest"
 )
 
-// wire is how the proxy shows itself and how it reaches the server. It has the
-// server's own certificate, so that clients verify it in full and channel
-// binding (RFC 5929, tls-server-end-point) sees the same one on both sides.
+// wire is how the proxy shows itself, with the server's own certificate, so that
+// clients verify it in full, and how it reaches the server.
 type wire struct {
-	server  string
-	inward  *tls.Config
-	outward *tls.Config
+	server string
+	inward *tls.Config
 }
 
 func newWire(c *pgtest.Cluster) (*wire, error) {
@@ -35,22 +31,7 @@ func newWire(c *pgtest.Cluster) (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the server's certificate: %w", err)
 	}
-	authority, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("reading the authority's certificate: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(authority) {
-		return nil, errors.New("the authority's file holds no certificate")
-	}
-	return &wire{
-		server: c.Primary.Address(),
-		inward: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
-		outward: &tls.Config{
-			RootCAs: roots, ServerName: c.Primary.Host, MinVersion: tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(64),
-		},
-	}, nil
+	return &wire{c.Primary.Address(), &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}, nil
 }
 
 // proxy stands between the functions of one walk and the server. It takes the
@@ -74,6 +55,7 @@ type link struct {
 	server net.Conn
 	in     *bufio.Reader
 	out    *bufio.Reader
+	stored map[string]string // prepared statements by name
 }
 
 func newProxy(w *walk, wire *wire) (*proxy, error) {
@@ -88,7 +70,7 @@ func newProxy(w *walk, wire *wire) (*proxy, error) {
 			if err != nil {
 				return
 			}
-			l := &link{p: p, client: conn, inv: w.functions.speaking()}
+			l := &link{p: p, client: conn, inv: w.functions.speaking(), stored: map[string]string{}}
 			p.mu.Lock()
 			p.links[l] = true
 			p.mu.Unlock()
@@ -202,7 +184,7 @@ const (
 	cancelRequest = 80877102
 )
 
-// open carries out both TLS handshakes and forwards the start-up message.
+// open carries out the TLS handshake and forwards the start-up message.
 func (l *link) open() error {
 	for {
 		packet, err := startup(l.client)
@@ -220,7 +202,7 @@ func (l *link) open() error {
 		case cancelRequest:
 			return errors.New("cancellations aren't forwarded")
 		}
-		server, err := l.dial()
+		server, err := (&net.Dialer{Timeout: 10 * time.Second}).Dial("tcp", l.p.wire.server)
 		if err != nil {
 			return err
 		}
@@ -231,23 +213,6 @@ func (l *link) open() error {
 		_, err = server.Write(packet)
 		return err
 	}
-}
-
-func (l *link) dial() (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).Dial("tcp", l.p.wire.server)
-	if err != nil {
-		return nil, err
-	}
-	ask := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), sslRequest)
-	answer := make([]byte, 1)
-	if _, err = conn.Write(ask); err == nil {
-		_, err = io.ReadFull(conn, answer)
-	}
-	if err != nil || answer[0] != 'S' {
-		_ = conn.Close()
-		return nil, errors.New("the server refused TLS")
-	}
-	return tls.Client(conn, l.p.wire.outward), nil
 }
 
 // startup reads a message that has no type.
@@ -295,13 +260,14 @@ func (l *link) question() (unit []byte, name string, err error) {
 		case 'Q':
 			return unit, words(m[5:]), nil
 		case 'P':
-			if _, sql, ok := bytes.Cut(m[5:], []byte{0}); ok {
+			if statement, sql, ok := bytes.Cut(m[5:], []byte{0}); ok {
 				name = "prepare " + words(sql)
+				l.stored[string(statement)] = words(sql)
 			}
 		case 'B':
-			if name == "" {
-				name = "execute"
-			}
+			_, rest, _ := bytes.Cut(m[5:], []byte{0}) // the portal
+			statement, _, _ := bytes.Cut(rest, []byte{0})
+			name = l.stored[string(statement)]
 		case 'S':
 			if name == "" {
 				name = "sync"
@@ -314,7 +280,11 @@ func (l *link) question() (unit []byte, name string, err error) {
 func words(sql []byte) string {
 	text, _, _ := strings.Cut(string(sql), "\x00")
 	first := strings.Fields(text)
-	return strings.Join(first[:min(2, len(first))], " ")
+	name := strings.Join(first[:min(2, len(first))], " ")
+	if function, _, ok := strings.Cut(name, "("); ok {
+		return function
+	}
+	return strings.TrimSuffix(name, ",")
 }
 
 // changes are the commands after which logins may be accepted or refused.

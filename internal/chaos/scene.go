@@ -2,11 +2,10 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/keyturn/keyturn/fault"
 	smlocal "github.com/keyturn/keyturn/localstack/secretsmanager"
@@ -139,13 +138,17 @@ func (w *walk) overtake(inv *invocation, kind Kind) {
 		_ = pause(ctx, 40*time.Millisecond) // the context outlives it
 		return
 	}
-	out, err := w.plainSFN.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: &w.machine, StatusFilter: types.ExecutionStatusRunning})
+	all, err := w.executions(ctx)
 	if err != nil {
 		w.broken("executions can't be listed: %v", err)
 		return
 	}
-	for _, e := range out.Executions {
-		if _, err := w.plainSFN.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: e.ExecutionArn}); err != nil {
+	for _, e := range all {
+		var out json.RawMessage
+		if e.Status != "RUNNING" {
+			continue
+		}
+		if err := w.states(ctx, "StopExecution", map[string]any{"executionArn": e.ARN}, &out); err != nil {
 			w.broken("an execution can't be stopped: %v", err)
 		}
 	}

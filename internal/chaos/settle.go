@@ -15,9 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
-
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/localstack/awsproto"
@@ -105,11 +102,40 @@ func (f *functions) started() int {
 }
 
 func (w *walk) running(ctx context.Context) (bool, error) {
-	out, err := w.plainSFN.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: &w.machine, StatusFilter: types.ExecutionStatusRunning})
+	all, err := w.executions(ctx)
+	return slices.ContainsFunc(all, func(e execution) bool { return e.Status == "RUNNING" }), err
+}
+
+// execution is one of Step Functions' answers.
+type execution struct {
+	ARN    string `json:"executionArn"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Cause  string `json:"cause"`
+}
+
+// executions lists all of them, past every fault.
+func (w *walk) executions(ctx context.Context) ([]execution, error) {
+	var out struct{ Executions []execution }
+	err := w.states(ctx, "ListExecutions", map[string]any{"stateMachineArn": w.machine, "maxResults": 1000}, &out)
+	return out.Executions, err
+}
+
+// states calls Step Functions within this process.
+func (w *walk) states(ctx context.Context, action string, in map[string]any, out any) error {
+	body, err := json.Marshal(in)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return len(out.Executions) > 0, nil
+	answer, err := w.aws.StepFunctions.Call(ctx, action, body)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, out)
 }
 
 // over reports that one credential is current and alone.
@@ -146,15 +172,15 @@ func (w *walk) shown(v rotation.Versions) map[string][]rotation.Label {
 
 // whyStuck tells how the runs ended.
 func (w *walk) whyStuck(ctx context.Context) string {
-	out, err := w.plainSFN.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: &w.machine})
+	all, err := w.executions(ctx)
 	if err != nil {
 		return err.Error()
 	}
 	var ends []string
-	for _, e := range out.Executions {
-		end := *e.Name + " " + string(e.Status)
-		if d, err := w.plainSFN.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: e.ExecutionArn}); err == nil && d.Cause != nil {
-			end += " " + *d.Cause
+	for _, e := range all {
+		end := e.Name + " " + e.Status
+		if err := w.states(ctx, "DescribeExecution", map[string]any{"executionArn": e.ARN}, &e); err == nil {
+			end += " " + e.Cause
 		}
 		ends = append(ends, end)
 	}
@@ -373,18 +399,16 @@ func (w *walk) serverLog() ([]byte, error) {
 
 // histories are what Step Functions shows to everybody for 90 days.
 func (w *walk) histories(ctx context.Context, written map[string][]byte) error {
-	out, err := w.plainSFN.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: &w.machine, MaxResults: 1000})
+	all, err := w.executions(ctx)
 	if err != nil {
 		return err
 	}
-	for _, e := range out.Executions {
-		history, err := w.plainSFN.GetExecutionHistory(ctx, &sfn.GetExecutionHistoryInput{ExecutionArn: e.ExecutionArn, MaxResults: 1000})
-		if err != nil {
+	for _, e := range all {
+		var history json.RawMessage
+		if err := w.states(ctx, "GetExecutionHistory", map[string]any{"executionArn": e.ARN, "maxResults": 1000}, &history); err != nil {
 			return err
 		}
-		if written["the history of "+*e.Name], err = json.Marshal(history.Events); err != nil {
-			return err
-		}
+		written["the history of "+e.Name] = history
 	}
 	return nil
 }

@@ -26,7 +26,10 @@ const databaseName = "chaos"
 
 func newStage(ctx context.Context) (*stage, error) {
 	cluster, err := pgtest.Start(ctx, pgtest.Options{
-		TLS: true, LogStatement: true, Config: map[string]string{"synchronous_commit": "off"},
+		TLS: true, LogStatement: true,
+		Config: map[string]string{"synchronous_commit": "off", "shared_buffers": "8MB", "autovacuum": "off", "jit": "off"},
+		// The proxy and the consumers' attempts go without TLS: there are thousands.
+		HBA: []string{"host all all 127.0.0.1/32 scram-sha-256"},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
@@ -74,13 +77,13 @@ func (w *worker) close() { _ = w.super.Close(context.Background()) }
 // makeLogin makes an application's login that owns something.
 func (w *worker) makeLogin(ctx context.Context, name string) (credential, error) {
 	c := credential{Engine: "postgres", Host: w.cluster.Primary.Host, Username: name, Password: randomPassword(), DBName: databaseName}
-	who := pgtest.Ident(name)
+	who, data := pgtest.Ident(name), pgtest.Ident("data_"+name) // not "$user": a rename is refused then
 	return c, w.exec(ctx,
 		"CREATE ROLE "+who+" LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(c.Password))+" CONNECTION LIMIT 90",
 		"ALTER ROLE "+who+" IN DATABASE "+databaseName+" SET work_mem = '5MB'",
-		"CREATE SCHEMA AUTHORIZATION "+who,
-		"CREATE TABLE "+who+".orders (id bigint, owner text NOT NULL DEFAULT current_user)",
-		"ALTER TABLE "+who+".orders OWNER TO "+who,
+		"CREATE SCHEMA "+data+" AUTHORIZATION "+who,
+		"CREATE TABLE "+data+".orders (id bigint, owner text NOT NULL DEFAULT current_user)",
+		"ALTER TABLE "+data+".orders OWNER TO "+who,
 	)
 }
 
