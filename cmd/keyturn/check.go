@@ -24,7 +24,7 @@ func policyCommand() *cobra.Command {
 				return err
 			}
 			if out == "" {
-				_, err = cmd.OutOrStdout().Write(doc.JSON())
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), string(doc.JSON()))
 				return err
 			}
 			if err := os.WriteFile(out, doc.JSON(), 0o600); err != nil {

@@ -287,9 +287,8 @@ func cronJobs(ctx context.Context, q querier, login string) (int, error) {
 	return n, named(err, "counting pg_cron jobs")
 }
 
-// endpoints must all be reachable with the current credential, or, if that is
-// cut off, with the admin's: a node that
-// can't be seen now can't be drained later.
+// endpoints must all be reachable with the current credential, or with the
+// admin's if that is cut off: a node that can't be seen now can't be drained later.
 func (f *findings) endpoints(ctx context.Context, t *target, as credential) error {
 	for _, node := range t.nodes {
 		if node == t.from.address() {
