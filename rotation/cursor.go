@@ -19,6 +19,7 @@ type cursor struct {
 	Seen    string    `json:"seen,omitempty"`    // digest of the last recorded answer
 	Since   time.Time `json:"since,omitzero"`    // when the step began in this run
 	Started bool      `json:"started,omitempty"` // the store was asked to rotate
+	Retried bool      `json:"retried,omitempty"` // and asked once more when both credentials worked
 }
 
 // readCursor starts afresh when there is none for this step, or it is unreadable.

@@ -88,7 +88,8 @@ type EnsureOptions struct {
 	// Resume also restarts a run that ended in RotationStuck by a terminal
 	// fault: a person has looked.
 	Resume bool
-	// Retry also asks the store to take up a rotation that waits.
+	// Retry also asks the store to take up a rotation that waits, and starts the
+	// run that discards it if the store doesn't promote it.
 	Retry bool
 	// Emergency starts the next generation as soon as the last one has ended:
 	// what that one's functions may still do is outranked at the target.
@@ -118,10 +119,7 @@ func (r *Rotator) EnsureRun(ctx context.Context, secret string, o EnsureOptions)
 	situation := Read(desc.Versions, policy.Driver)
 	switch situation.Need {
 	case NeedStore:
-		if o.Retry && draining(desc.Versions, situation.Token) == "" {
-			err = r.retryStore(ctx, desc.ARN, situation.Token)
-		}
-		return Ensured{Situation: situation}, err
+		return r.ensureStore(ctx, desc, policy, situation, o)
 	case NeedNothing:
 		return Ensured{Situation: situation}, nil
 	}

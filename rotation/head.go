@@ -192,13 +192,17 @@ func (r *Rotator) drive(ctx context.Context, s scene) (Result, error) {
 		if err := drainInProgress(v, token); err != nil {
 			return Result{}, err
 		}
+		if err := switchedOff(s.desc, s.policy); err != nil {
+			return Result{}, err
+		}
 		if err := r.Store.Rotate(ctx, s.desc.ARN, token); err != nil {
 			return Result{}, fault.Wrap(fault.Unavailable, err, "asking Secrets Manager to rotate")
 		}
 		s.cursor.Started = true
-	case r.Now().Sub(s.cursor.Since) > s.policy.HeadLimit:
-		return Result{}, fault.New(fault.HeadExpired, "version %s isn't current after %s", token, s.policy.HeadLimit).
-			WithHint("the log of the rotateSecret function says which step fails")
+	case r.Now().Sub(s.cursor.Since) > patience(s):
+		return r.stranded(ctx, s)
+	default:
+		s.cursor.Started = true
 	}
 	return Result{
 		Outcome: Wait, After: headPoll, Cursor: s.cursor.after(Wait),

@@ -121,14 +121,19 @@ func (r *Rotator) enter(ctx context.Context, step Step, req Request) (scene, err
 	if err != nil {
 		return scene{}, fault.Wrap(fault.Unavailable, err, "describing %s", req.Secret)
 	}
-	if err := rotatable(desc, policy); err != nil {
+	if err := rotatable(desc); err != nil {
 		return scene{}, err
+	}
+	if req.ByStore {
+		if err := switchedOff(desc, policy); err != nil {
+			return scene{}, err
+		}
 	}
 	return scene{req: req, policy: policy, engine: engine, desc: desc, cursor: readCursor(step, req.Cursor)}, nil
 }
 
-// rotatable refuses what nobody may rotate from here (FACTS C2.2, C2.6).
-func rotatable(d Description, p Policy) error {
+// rotatable refuses what nobody may rotate from here (FACTS C2.6).
+func rotatable(d Description) error {
 	switch {
 	case d.Deleted:
 		return fault.New(fault.RotationDisabled, "%s is marked for deletion", d.ARN).
@@ -139,9 +144,6 @@ func rotatable(d Description, p Policy) error {
 	case d.ReplicaOf != "":
 		return fault.New(fault.RotationDisabled, "%s is a replica of the secret in %s", d.ARN, d.ReplicaOf).
 			WithHint("rotate the primary in %s; replicas follow", d.ReplicaOf)
-	case p.Driver == DriverSecretsManager && d.RotationEnabled != nil && !*d.RotationEnabled:
-		return fault.New(fault.RotationDisabled, "rotation is switched off for %s", d.ARN).
-			WithHint("configure it again with aws secretsmanager rotate-secret --rotation-lambda-arn … --rotation-rules …")
 	}
 	return nil
 }

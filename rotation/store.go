@@ -14,7 +14,9 @@ type Description struct {
 	ReplicaOf       string // the primary's region, if this is a replica
 	RotationEnabled *bool  // nil where the service didn't say
 	LastRotated     time.Time
-	Paused          bool // tag keyturn:pause
+	NextRotation    time.Time     // by when the service's schedule rotates it next; zero: it has none
+	Every           time.Duration // between two scheduled rotations; zero where unknown
+	Paused          bool          // tag keyturn:pause
 	Versions        Versions
 }
 
@@ -68,6 +70,7 @@ const (
 type Run struct {
 	Name    string
 	Status  RunStatus
+	Started time.Time
 	Stopped time.Time // when it ended; zero while it runs
 	Error   string    // RotationAborted or RotationStuck
 	Cause   string

@@ -165,6 +165,13 @@ func statusCommand() *cobra.Command {
 			}
 			situation := rotation.Read(desc.Versions, policy.Driver)
 			fmt.Fprintf(w, "needs\t%s %s\n", situation.Need, situation.Direction)
+			findings, err := r.Findings(cmd.Context(), desc.ARN)
+			if err != nil {
+				return err
+			}
+			for _, f := range findings {
+				printFinding(w, f)
+			}
 			records, err := audit.Records(cmd.Context(), audit.Dir{Root: t.settings.AuditDir}, desc.ARN)
 			if err != nil {
 				return err
@@ -175,6 +182,14 @@ func statusCommand() *cobra.Command {
 			return w.Flush()
 		},
 	})
+}
+
+func printFinding(w io.Writer, f rotation.Finding) {
+	since := ""
+	if !f.Since.IsZero() {
+		since = ", since " + f.Since.Format("2006-01-02 15:04:05")
+	}
+	fmt.Fprintf(w, "%s\t%s%s\n\tto do: %s\n", f.Name, f.Saw, since, f.Do)
 }
 
 func joinLabels(labels []rotation.Label) string {

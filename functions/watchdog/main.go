@@ -1,4 +1,5 @@
-// Command watchdog makes sure that every managed secret has the run that its labels ask for.
+// Command watchdog makes sure that every managed secret has the run that its labels ask for,
+// and raises what it can't repair as findings.
 package main
 
 import (

@@ -3,6 +3,7 @@ package lambdaentry
 import (
 	"context"
 	"hash/fnv"
+	"log/slog"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
@@ -28,11 +29,14 @@ type watched struct {
 	Status  string `json:"status,omitempty"`
 	Started bool   `json:"started,omitempty"`
 	Fault   string `json:"fault,omitempty"`
+	// Findings are for a person; each is a line of the log too.
+	Findings []rotation.Finding `json:"findings,omitempty"`
 }
 
 // Watch makes sure that the secret which an event names, or every managed
-// secret when a schedule calls, has the run that its labels ask for. A secret
-// that fails doesn't keep the others from being looked at.
+// secret when a schedule calls, has the run that its labels ask for, and tells
+// what it can't repair. A secret that fails doesn't keep the others from being
+// looked at.
 func Watch(r *rotation.Rotator) Handler {
 	return func(ctx context.Context, event []byte) (any, error) {
 		var e watchEvent
@@ -50,19 +54,33 @@ func Watch(r *rotation.Rotator) Handler {
 		found := make([]watched, 0, len(secrets))
 		var failed error
 		for _, secret := range secrets {
-			ensured, err := r.EnsureRun(ctx, secret, rotation.EnsureOptions{Retry: scheduled && hourly(secret, r.Now())})
+			seen, err := r.Watch(ctx, secret, rotation.EnsureOptions{Retry: scheduled && hourly(secret, r.Now())})
 			w := watched{
-				Secret: secret, Need: string(ensured.Situation.Need), Run: ensured.Run.Name,
-				Status: string(ensured.Run.Status), Started: ensured.Started,
+				Secret: secret, Need: string(seen.Situation.Need), Run: seen.Run.Name,
+				Status: string(seen.Run.Status), Started: seen.Started, Findings: raise(ctx, r.Log, seen.Findings),
 			}
 			if err != nil {
 				w.Fault, failed = string(NameOf(err)), err
-				r.Log.WarnContext(ctx, "ensuring the run", "secret", secret, "fault", w.Fault, "error", brief(err.Error()))
+				r.Log.WarnContext(ctx, "watching", "secret", secret, "fault", w.Fault, "error", brief(err.Error()))
 			}
 			found = append(found, w)
 		}
 		return found, failed
 	}
+}
+
+// raise writes each finding as a line of the log, which alarms look for.
+func raise(ctx context.Context, log *slog.Logger, findings []rotation.Finding) []rotation.Finding {
+	for i := range findings {
+		f := &findings[i]
+		f.Saw = brief(f.Saw)
+		attrs := []any{"finding", f.Name, "secret", f.Secret, "version", f.Version, "saw", f.Saw, "do", f.Do}
+		if !f.Since.IsZero() {
+			attrs = append(attrs, "since", f.Since)
+		}
+		log.WarnContext(ctx, "finding", attrs...)
+	}
+	return findings
 }
 
 // hourly is true in one minute of each hour, another one for each secret. A

@@ -78,7 +78,7 @@ func (r *Runs) Describe(ctx context.Context, name string) (rotation.Run, error) 
 		return rotation.Run{}, named(err, "DescribeExecution")
 	}
 	run := rotation.Run{
-		Name: name, Status: rotation.RunStatus(out.Status), Stopped: aws.ToTime(out.StopDate),
+		Name: name, Status: rotation.RunStatus(out.Status), Started: aws.ToTime(out.StartDate), Stopped: aws.ToTime(out.StopDate),
 		Error: aws.ToString(out.Error), Cause: aws.ToString(out.Cause),
 	}
 	if out.Status == types.ExecutionStatusPendingRedrive {

@@ -7,9 +7,11 @@ package awssm
 
 import (
 	"context"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
@@ -46,6 +48,7 @@ func (s *Store) Describe(ctx context.Context, secret string) (rotation.Descripti
 		ARN: aws.ToString(out.ARN), Name: aws.ToString(out.Name),
 		Deleted: out.DeletedDate != nil, OwningService: aws.ToString(out.OwningService),
 		RotationEnabled: out.RotationEnabled, LastRotated: aws.ToTime(out.LastRotatedDate),
+		NextRotation: aws.ToTime(out.NextRotationDate), Every: every(out.RotationRules),
 		Versions: rotation.Versions{},
 	}
 	if primary := aws.ToString(out.PrimaryRegion); primary != "" && primary != s.Region {
@@ -62,6 +65,15 @@ func (s *Store) Describe(ctx context.Context, secret string) (rotation.Descripti
 		d.Paused = d.Paused || aws.ToString(tag.Key) == pauseTag
 	}
 	return d, nil
+}
+
+// every is the time between two scheduled rotations. A cron's varies; then
+// NextRotationDate says what there is to know.
+func every(rules *types.RotationRulesType) time.Duration {
+	if rules == nil {
+		return 0
+	}
+	return time.Duration(aws.ToInt64(rules.AutomaticallyAfterDays)) * 24 * time.Hour
 }
 
 // Value reads one version by its id, whatever its labels are.

@@ -1,0 +1,36 @@
+package lambdaentry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/keyturn/keyturn/internal/lambdaentry"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+func TestTheWatchdogRaisesWhatItCantRepair(t *testing.T) {
+	t.Parallel()
+	r, p, store := rotator(t)
+	var lines bytes.Buffer
+	r.Log = slog.New(slog.NewJSONHandler(&lines, nil))
+	no := false
+	store.Edit(managed, func(d *rotation.Description) { d.RotationEnabled = &no })
+	answer, err := lambdaentry.Watch(r)(t.Context(), []byte(`{}`))
+	if err != nil || len(p.started) > 0 {
+		t.Fatalf("%v, started %v", err, p.started)
+	}
+	text, err := json.Marshal(answer)
+	if err != nil || !strings.Contains(string(text), `"findings":[{"finding":"RotationOff","secret":"`+managed+`","saw":`) {
+		t.Errorf("answered %s, %v", text, err)
+	}
+	var line map[string]any
+	if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+		t.Fatalf("%s isn't one line: %v", lines.String(), err)
+	}
+	if line["msg"] != "finding" || line["finding"] != "RotationOff" || line["secret"] != managed || line["do"] == "" {
+		t.Errorf("logged %v", line)
+	}
+}
