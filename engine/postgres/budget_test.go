@@ -147,6 +147,30 @@ func TestSecretsShareTheBudgetOfTheirAdmin(t *testing.T) {
 	})
 }
 
+// A drain looks every minute, for days: an admin whose password was changed in
+// the meantime isn't locked out by it.
+func TestADrainStaysWithinTheFailedLoginsOfTheAdmin(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.policy.FailedLogins = 3
+		w.head(version1, version2)
+		admin := fmt.Sprintf("no_admin_%d", numbers.Add(1))
+		w.store.Add(adminARN, "admin-version-2", encodeJSON(t, map[string]any{"username": admin, "password": "wrong"}))
+		ledger := audit.Refusals{Ledger: audit.Dir{Root: t.TempDir()}}
+		c := w.change(version1, version2, 2)
+		for range 8 {
+			w.again(ledger)
+			res, err := w.engine.Drain(w.ctx, c)
+			if err != nil || res.Outcome != rotation.Unknown {
+				t.Fatalf("outcome %s, %v", res.Outcome, err)
+			}
+			c.Cursor = res.Cursor
+			w.clock.Advance(time.Minute)
+		}
+		w.wantFailures(admin, 3)
+	})
+}
+
 // The standby of a pair is an account that somebody may be using: a drain that
 // asks for hours never tries it with a password that it hasn't.
 func TestADrainOfTheStandbyFailsNoLogin(t *testing.T) {
