@@ -103,7 +103,9 @@ type Plan struct {
 // Engine knows one kind of credential. Every step looks before it acts: it may
 // run late, run twice, or run after a crash of itself at any point, and then
 // converges on the same end. Errors carry a fault name; retryable ones leave
-// the target as it was or as the finished step would.
+// the target as it was or as the finished step would. A login that its target has
+// refused as often as Policy.FailedLogins allows isn't tried again within the
+// hour, over all processes and rotations: that is fault.Blocked.
 type Engine interface {
 	Defaults() Policy
 	// Identity names the login or key behind a version, comparable between
