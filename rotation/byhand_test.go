@@ -127,8 +127,7 @@ func (i interruption) meddle(t *testing.T, n int, m hand, fail func(*rotationtes
 func TestCurrentMovedBackToADestroyedLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	_, err := w.Disable(t.Context(), forward(v2))
 	w.must(err)
 	delete(w.target.logins, "login-1")
@@ -151,8 +150,7 @@ func TestPutByHandWhileStable(t *testing.T) {
 		h := newHouse(w)
 		w.must(w.rotate(v2))
 		h.settle()
-		w.target.logins["login-3"] = "accepted"
-		w.store.PutByHand(arn, v3, "login-3")
+		w.putByHand(v3, "login-3")
 		h.settle()
 		h.settled("login-3")
 		w.target.logins["login-4"] = "accepted"

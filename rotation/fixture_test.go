@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
@@ -152,100 +151,6 @@ func (e *target) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 }
 
 func (e *target) Engine(string) (rotation.Engine, error) { return e, nil }
-
-// runs is Step Functions reduced to names.
-type runs struct {
-	mu   sync.Mutex
-	runs map[string]rotation.Run
-	in   map[string]rotation.Input
-	down bool
-	now  func() time.Time
-}
-
-func (r *runs) Start(_ context.Context, name string, in rotation.Input) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.down {
-		return fault.New(fault.Unavailable, "Step Functions is down")
-	}
-	if _, ok := r.runs[name]; !ok {
-		r.runs[name], r.in[name] = rotation.Run{Name: name, Status: rotation.RunRunning}, in
-	}
-	return nil
-}
-
-func (r *runs) Stop(_ context.Context, name, _ string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if run, ok := r.runs[name]; ok && run.Status == rotation.RunRunning {
-		run.Status, run.Stopped = rotation.RunAborted, r.now()
-		r.runs[name] = run
-	}
-	return nil
-}
-
-func (r *runs) Describe(_ context.Context, name string) (rotation.Run, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.down {
-		return rotation.Run{}, fault.New(fault.Unavailable, "Step Functions is down")
-	}
-	if run, ok := r.runs[name]; ok {
-		return run, nil
-	}
-	return rotation.Run{Name: name, Status: rotation.RunAbsent}, nil
-}
-
-func (r *runs) end(name string, status rotation.RunStatus, at time.Time, cause string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	run := r.runs[name]
-	run.Status, run.Stopped, run.Cause = status, at, cause
-	r.runs[name] = run
-}
-
-func (r *runs) names() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var names []string
-	for name := range r.runs {
-		names = append(names, strings.TrimPrefix(name, rotation.RunName(arn, "", "")[:17]))
-	}
-	slices.Sort(names)
-	return names
-}
-
-// journal keeps records and can be down.
-type journal struct {
-	mu      sync.Mutex
-	records []audit.Record
-	down    bool
-}
-
-func (j *journal) Record(_ context.Context, r audit.Record) error {
-	if j.down {
-		return fault.New(fault.AuditUnavailable, "the ledger is down")
-	}
-	j.Note(context.Background(), r)
-	return nil
-}
-
-func (j *journal) Note(_ context.Context, r audit.Record) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.records = append(j.records, r)
-}
-
-type policies struct{ policy rotation.Policy }
-
-func (p policies) Policy(secret string) (rotation.Policy, error) {
-	if secret != arn {
-		return rotation.Policy{}, fault.New(fault.NotManaged, "%s isn't listed", secret).WithHint("add it to keyturn.yaml")
-	}
-	return p.policy, nil
-}
-
-func (policies) Secrets() []string { return []string{arn} }
 
 // world is one secret under rotation.
 type world struct {
@@ -402,4 +307,26 @@ func (w *world) unpend() {
 	if p := v.Holder(rotation.Pending); p != "" && v.Has(p, rotation.Current) {
 		w.must(w.store.Detach(w.t.Context(), arn, rotation.Pending, p))
 	}
+}
+
+// promote runs a head after which Secrets Manager has cleaned up.
+func (w *world) promote(token string) {
+	w.t.Helper()
+	w.must(w.rotate(token))
+	w.unpend()
+}
+
+// pend makes a pending version with a login that its target accepts.
+func (w *world) pend(token, login string) {
+	w.t.Helper()
+	w.must(w.store.Rotate(w.t.Context(), arn, token))
+	w.must(w.store.Put(w.t.Context(), rotation.Change{Secret: arn, To: token}, rotation.NewValue(login)))
+	w.target.logins[login] = "accepted"
+}
+
+// putByHand stores a login that its target accepts.
+func (w *world) putByHand(token, login string) {
+	w.t.Helper()
+	w.target.logins[login] = "accepted"
+	w.store.PutByHand(arn, token, login)
 }

@@ -132,8 +132,7 @@ func TestRollbackConvergesWhereverItStops(t *testing.T) {
 func TestRollbackAfterRevokeIsTooLate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	_, err := w.Disable(t.Context(), forward(v2))
 	w.must(err)
 	requestRollback(t, w, v2)
@@ -181,10 +180,8 @@ func TestRollbackDuringSecretsManagersRetries(t *testing.T) {
 func TestPutByHandDuringADrain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
-	w.target.logins["login-3"] = "accepted"
-	w.store.PutByHand(arn, v3, "login-3")
+	w.promote(v2)
+	w.putByHand(v3, "login-3")
 	_, err := w.Drain(t.Context(), forward(v2))
 	wantFault(t, err, fault.Superseded)
 	w.wantLabels("1:LIVE+RETIRING 2:LIVE+PREVIOUS 3:CURRENT")
@@ -200,8 +197,7 @@ func TestPutByHandDuringADrain(t *testing.T) {
 func TestPutByHandWithTheSameLoginIsNotRetired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.store.PutByHand(arn, v3, "login-2")
 	_, err := w.Drain(t.Context(), forward(v2))
 	wantFault(t, err, fault.Superseded)
@@ -213,8 +209,7 @@ func TestPutByHandWithTheSameLoginIsNotRetired(t *testing.T) {
 func TestPutByHandOfTheOldLoginIsNeverDisabled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.store.PutByHand(arn, v3, "login-1")
 	_, err := w.Disable(t.Context(), forward(v3))
 	wantFault(t, err, fault.IdentityInUse)
@@ -231,8 +226,7 @@ func TestPutByHandDuringARollback(t *testing.T) {
 	requestRollback(t, w, v2)
 	_, err := w.Rollback(t.Context(), back(v2))
 	w.must(err)
-	w.target.logins["login-3"] = "accepted"
-	w.store.PutByHand(arn, v3, "login-3")
+	w.putByHand(v3, "login-3")
 	w.must(w.tail(v2, rotation.Back))
 	w.wantLabels("1:LIVE+PREVIOUS 2:REJECTED 3:CURRENT+LIVE")
 	e, err := w.EnsureRun(t.Context(), arn, rotation.EnsureOptions{})
@@ -330,13 +324,10 @@ func (w *world) policy() rotation.Policy {
 func TestDiscardInPairModeBesideADeadPreviousVersion(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.must(w.tail(v2, rotation.Forward))
 	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE")
-	w.must(w.store.Rotate(t.Context(), arn, v3))
-	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-1")))
-	w.target.logins["login-1"] = "accepted"
+	w.pend(v3, "login-1")
 	requestRollback(t, w, v3)
 	w.must(w.tail(v3, rotation.Back))
 	w.wantLogins("login-2 accepted")
@@ -356,8 +347,7 @@ func TestDiscardOfAVersionWithoutAValue(t *testing.T) {
 func TestAdoptRetiresThePreviousLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.target.logins["login-2"] = "accepted"
-	w.store.PutByHand(arn, v2, "login-2")
+	w.putByHand(v2, "login-2")
 	w.wantLabels("1:PREVIOUS 2:CURRENT")
 	e, err := w.RetirePrevious(t.Context(), arn)
 	w.must(err)
@@ -403,8 +393,7 @@ func TestAbortTakesTheCandidatesLabelOff(t *testing.T) {
 func TestRollbackWhileAnotherRotationWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	wantFault(t, w.rotate(v3), fault.DrainInProgress)
 	requestRollback(t, w, v2)
 	w.must(w.tail(v2, rotation.Back))

@@ -24,12 +24,9 @@ func once(op string, l rotation.Label, w *world) func(rotationtest.Call) error {
 func TestDiscardInPairModeThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.must(w.tail(v2, rotation.Forward))
-	w.must(w.store.Rotate(t.Context(), arn, v3))
-	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-1")))
-	w.target.logins["login-1"] = "accepted"
+	w.pend(v3, "login-1")
 	requestRollback(t, w, v3)
 	w.store.FailAfter = once("Detach", rotation.Pending, w)
 	wantFault(t, w.tail(v3, rotation.Back), fault.Unavailable)
@@ -43,12 +40,9 @@ func TestDiscardInPairModeThatBreaksOff(t *testing.T) {
 func TestAbandonedWhileDiscardedInPairMode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.must(w.tail(v2, rotation.Forward))
-	w.must(w.store.Rotate(t.Context(), arn, v3))
-	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-1")))
-	w.target.logins["login-1"] = "accepted"
+	w.pend(v3, "login-1")
 	requestRollback(t, w, v3)
 	_, err := w.Rollback(t.Context(), back(v3))
 	w.must(err)
@@ -77,8 +71,7 @@ func TestPutByHandWithinAFinish(t *testing.T) {
 		for w.store.Labels(arn).Holder(rotation.Retiring) == "" {
 			h.tick()
 		}
-		w.target.logins["login-3"] = "accepted"
-		w.store.PutByHand(arn, v3, "login-3")
+		w.putByHand(v3, "login-3")
 		h.settle()
 		h.settled("login-3")
 	}
@@ -89,11 +82,9 @@ func TestPutByHandWithinAFinish(t *testing.T) {
 func TestPutByHandAfterADrainThatIsStuck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.runs.end(rotation.RunName(arn, v2, rotation.Forward)+"-g1", rotation.RunFailed, w.now, `{"Error":"Keyturn.DrainExpired"}`)
-	w.target.logins["login-3"] = "accepted"
-	w.store.PutByHand(arn, v3, "login-3")
+	w.putByHand(v3, "login-3")
 	h := newHouse(w)
 	h.settle()
 	h.settled("login-3")
@@ -103,10 +94,8 @@ func TestPutByHandAfterADrainThatIsStuck(t *testing.T) {
 func TestRollbackOfAVersionPutByHand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
-	w.target.logins["login-3"] = "accepted"
-	w.store.PutByHand(arn, v3, "login-3")
+	w.promote(v2)
+	w.putByHand(v3, "login-3")
 	requestRollback(t, w, v3)
 	h := newHouse(w)
 	h.settle()
@@ -134,12 +123,9 @@ func TestAbortEndsWhenTheRollbackIsStuck(t *testing.T) {
 func TestLateFinishBesideTheNextRotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	w.must(w.tail(v2, rotation.Forward))
-	w.must(w.store.Rotate(t.Context(), arn, v3))
-	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-1")))
-	w.target.logins["login-1"] = "accepted"
+	w.pend(v3, "login-1")
 	_, err := w.Finish(t.Context(), rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, ByStore: true})
 	w.must(err)
 	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE 3:CANDIDATE+LIVE+PENDING")
@@ -194,8 +180,7 @@ func TestRollbackWaitsForAnotherDrain(t *testing.T) {
 func TestAbortLeavesAnotherRollbackItsMark(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	wantFault(t, w.rotate(v3), fault.DrainInProgress)
 	requestRollback(t, w, v2)
 	_, err := w.Rollback(t.Context(), back(v2))

@@ -141,8 +141,7 @@ func TestBadEntriesChangeNothing(t *testing.T) {
 func TestRotationDuringADrainIsRefusedAndTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)
-	w.must(w.rotate(v2))
-	w.unpend()
+	w.promote(v2)
 	wantFault(t, w.rotate(v3), fault.DrainInProgress)
 	if _, err := w.store.Value(t.Context(), arn, v3); !fault.Is(err, fault.InvalidStage) {
 		t.Errorf("the refused rotation made a value: %v", err)
