@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // seal marshals a record or an index entry, and gives it its hash: SHA-256 over
@@ -80,6 +81,12 @@ func examine(body []byte) (hash string, intact bool) {
 	object, ok := tree.(map[string]any)
 	if !ok {
 		return digest(body), false
+	}
+	for name := range object {
+		// None of ours has capitals, and the decoder would take it for one of ours.
+		if name != strings.ToLower(name) {
+			return digest(body), false
+		}
 	}
 	again, hash, err := sealTree(object)
 	if err != nil || !bytes.Equal(again, body) {

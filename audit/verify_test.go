@@ -57,6 +57,9 @@ func TestVerifyFinds(t *testing.T) {
 		"chain that nobody announced": {func(m *audittest.Memory) {
 			m.Tamper(key(secret, "three", 1), m.Body(key(secret, "one", 1)))
 		}, false, audit.Foreign},
+		"a member's name in capitals": {func(m *audittest.Memory) {
+			m.Tamper(index(2), audit.SealAgain(bytes.Replace(m.Body(index(2)), []byte(`{`), []byte(`{"ROTATION_ID":"x",`), 1)))
+		}, false, audit.Changed},
 		"stray key": {func(m *audittest.Memory) { m.Tamper("records/"+audit.SecretKey(secret)+"/readme", []byte("x")) }, false, audit.Foreign},
 		"a rewritten chain": {func(m *audittest.Memory) {
 			fresh := &audittest.Memory{}
