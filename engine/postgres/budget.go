@@ -21,7 +21,8 @@ const budgetWindow = time.Hour
 // budget keeps one step within the failed logins that the policy allows a login
 // in an hour, so that no retry ever locks an account (FACTS C4.15). What the
 // ledger knows is read once, before the first attempt. Processes that try at the
-// same moment may each take the last attempt that is left.
+// same moment may each take the last attempt that is left, and one that is killed
+// before it has noted a refusal leaves it uncounted.
 type budget struct {
 	e      *Engine
 	server string
