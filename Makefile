@@ -10,9 +10,10 @@ FUNCTIONS  := $(notdir $(wildcard functions/*))
 GO         := go
 SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_FLAGS ?=
+CHAOS_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-naive demo-rollback test asl race bench lint vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: help demo demo-naive demo-rollback test asl chaos race bench lint vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ bench: deps ## measure the functions: size, cold start, memory, each step beside
 
 asl: deps-asl ## run the state machine in an independent interpreter too, and validate every ASL file
 	$(GO) test -count=1 -timeout 10m ./stepfunctions ./localstack/stepfunctions/asl
+
+chaos: deps-demo ## rotate with a fault at each call, for 8 minutes (CHAOS_FLAGS="-budget 0": at every one, for hours)
+	$(GO) run ./internal/chaos/chaoswalk $(CHAOS_FLAGS)
 
 lint: $(GOLANGCI) ## check style and correctness (.golangci.yml has the reasons)
 	$(GOLANGCI) run ./...

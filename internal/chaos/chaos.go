@@ -22,7 +22,7 @@ import (
 
 // Options bound a run.
 type Options struct {
-	// Budget is how long walks may be started; 0 means until all are done.
+	// Budget is how long walks with faults may be started; 0 means until all are done.
 	Budget time.Duration
 	// Workers walk side by side; 0 means one a processor, and one more.
 	Workers int
@@ -76,7 +76,7 @@ func Run(ctx context.Context, o Options) (Totals, error) {
 	if err := r.record(ctx); err != nil {
 		return Totals{}, err
 	}
-	err = r.walkAll(ctx, began)
+	err = r.walkAll(ctx, time.Now())
 	r.totals.Took = time.Since(began)
 	return r.totals, err
 }

@@ -70,7 +70,7 @@ func (c *consumers) close() {
 func (c *consumers) look(ctx context.Context, when string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx = context.WithoutCancel(context.WithValue(ctx, invocationKey{}, (*invocation)(nil)))
+	ctx = outside(ctx)
 	if err := c.read(ctx); err != nil {
 		c.w.broken("%s AWSCURRENT can't be read: %v", when, err)
 		return
@@ -125,7 +125,7 @@ func (c *consumers) login(ctx context.Context, value credential) error {
 func (c *consumers) dial(ctx context.Context, value credential, application string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cfg, err := pgx.ParseConfig(c.w.stage.cluster.DSN(c.w.stage.cluster.Primary,
+	cfg, err := pgx.ParseConfig(c.w.cluster.DSN(c.w.cluster.Primary,
 		pgtest.Login{User: value.Username, Password: value.Password, Database: value.DBName}))
 	if err != nil {
 		return nil, errors.New("the consumer's address can't be read")

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -48,7 +49,16 @@ func single(points []Point) (writing, reading, same [][]Fault) {
 // cut short has an even sample of each kind.
 func order(points []Point) [][]Fault {
 	writing, reading, same := single(points)
-	return append(inTurns(spread(writing), spread(paired(points)), spread(reading)), spread(same)...)
+	return append(inTurns(standing(), spread(writing), spread(paired(points)), spread(reading)), spread(same)...)
+}
+
+// standing lists the conditions that hold for a whole walk.
+func standing() [][]Fault {
+	var all [][]Fault
+	for _, k := range slices.Sorted(maps.Keys(conditions)) {
+		all = append(all, []Fault{{Point{Function: "Secrets Manager", Layer: layerAWS, Name: "every call"}, k}})
+	}
+	return all
 }
 
 // inTurns takes one of each list after the other.

@@ -45,6 +45,11 @@ func of(ctx context.Context) *invocation {
 	return inv
 }
 
+// outside returns a context that belongs to no invocation and outlives them all.
+func outside(ctx context.Context) context.Context {
+	return context.WithoutCancel(context.WithValue(ctx, invocationKey{}, (*invocation)(nil)))
+}
+
 // next is the point of the invocation's next call.
 func (i *invocation) next(l layer, name string) Point {
 	return Point{i.function, i.nth, int(i.calls.Add(1)), l, name}
@@ -117,7 +122,7 @@ func (f *functions) Invoke(ctx context.Context, function string, payload []byte)
 	case ClockBehind:
 		inv.skew = -skew
 	}
-	f.w.scene.before(inv)
+	f.w.scene.before(ctx, inv)
 	out := f.run(ctx, inv, build)
 	if kind == CrashAfter {
 		return f.gone(inv), nil

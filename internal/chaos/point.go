@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	smlocal "github.com/keyturn/keyturn/localstack/secretsmanager"
 )
 
 // layer says which kind of call a point is.
@@ -49,7 +52,19 @@ const (
 	TurnedBack  Kind = "goes on after a rollback was asked for"
 	ClockAhead  Kind = "clock ahead"
 	ClockBehind Kind = "clock behind"
+
+	// These hold for a whole walk.
+	ReadLag     Kind = "reads lag behind writes"
+	KeepPending Kind = "AWSPENDING stays after a success"
+	TriedAgain  Kind = "the store tries the rotation again by itself"
 )
+
+// conditions are what AWS leaves open, or makes no promise about.
+var conditions = map[Kind]func(*smlocal.Behaviour){
+	ReadLag:     func(b *smlocal.Behaviour) { b.ReadLag = 300 * time.Millisecond },
+	KeepPending: func(b *smlocal.Behaviour) { b.KeepPending = true },
+	TriedAgain:  func(b *smlocal.Behaviour) { b.Retries, b.RetryAfter = 2, time.Minute },
+}
 
 // Fault is one thing that goes wrong at one point.
 type Fault struct {
@@ -111,6 +126,10 @@ type plan struct {
 func newPlan(faults []Fault) *plan {
 	p := &plan{armed: map[string]Kind{}, hit: map[string]bool{}}
 	for _, f := range faults {
+		if conditions[f.Kind] != nil {
+			p.hit[string(f.Kind)] = true
+			continue
+		}
 		p.armed[f.At.place()] = f.Kind
 	}
 	return p

@@ -58,8 +58,8 @@ type link struct {
 	stored map[string]string // prepared statements by name
 }
 
-func newProxy(w *walk, wire *wire) (*proxy, error) {
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+func newProxy(ctx context.Context, w *walk, wire *wire) (*proxy, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listening for the database's proxy: %w", err)
 	}
@@ -139,7 +139,7 @@ func (l *link) serve() {
 				return
 			}
 			if kind == Zombie || kind == TurnedBack {
-				l.p.w.overtake(l.inv, kind)
+				l.p.w.overtake(context.Background(), l.inv, kind)
 			}
 			if _, err := l.server.Write(unit); err != nil {
 				return
@@ -225,7 +225,8 @@ func startup(r io.Reader) ([]byte, error) {
 	if n < 8 || n > 1<<16 {
 		return nil, errors.New("a start-up message of impossible length")
 	}
-	packet := append(head, make([]byte, n-8)...)
+	packet := make([]byte, n)
+	copy(packet, head)
 	_, err := io.ReadFull(r, packet[8:])
 	return packet, err
 }
@@ -240,7 +241,8 @@ func message(r io.Reader) ([]byte, error) {
 	if n < 4 || n > 1<<26 {
 		return nil, errors.New("a message of impossible length")
 	}
-	packet := append(head, make([]byte, n-4)...)
+	packet := make([]byte, n+1)
+	copy(packet, head)
 	_, err := io.ReadFull(r, packet[5:])
 	return packet, err
 }

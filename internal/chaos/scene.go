@@ -63,11 +63,11 @@ func scenes() []scene {
 }
 
 // before is called when a function is about to run.
-func (s scene) before(inv *invocation) {
+func (s scene) before(ctx context.Context, inv *invocation) {
 	if s.entry.back == "" || inv.function != s.entry.back || !s.w.plan.opened() {
 		return
 	}
-	s.w.turned.Do(s.w.askBack)
+	s.w.turned.Do(func() { s.w.askBack(outside(ctx)) })
 }
 
 // begin starts the rotation; the operator's tool is called until it answers.
@@ -91,11 +91,11 @@ func (w *walk) startHead(ctx context.Context) error {
 }
 
 // askBack is keyturn rollback. Too late is an answer, too.
-func (w *walk) askBack() {
+func (w *walk) askBack(ctx context.Context) {
 	w.mu.Lock()
 	w.askedBack = true
 	w.mu.Unlock()
-	err := w.insist(context.Background(), func(ctx context.Context, r *rotation.Rotator) error {
+	err := w.insist(ctx, func(ctx context.Context, r *rotation.Rotator) error {
 		_, err := r.RequestRollback(ctx, w.arn)
 		return err
 	})
@@ -130,11 +130,11 @@ func (w *walk) crash(inv *invocation) error {
 // overtake stops the execution that an invocation belongs to while it is about
 // to make a call, and lets it go on. If somebody has asked for a rollback, the
 // back run gets a moment to act first.
-func (w *walk) overtake(inv *invocation, kind Kind) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+func (w *walk) overtake(ctx context.Context, inv *invocation, kind Kind) {
+	ctx, cancel := context.WithTimeout(outside(ctx), 10*time.Second)
 	defer cancel()
 	if kind == TurnedBack {
-		w.turned.Do(w.askBack)
+		w.turned.Do(func() { w.askBack(ctx) })
 		_ = pause(ctx, 40*time.Millisecond) // the context outlives it
 		return
 	}

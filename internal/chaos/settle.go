@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -309,17 +307,15 @@ func (w *walk) verifyLeaks(ctx context.Context) error {
 	if err := w.histories(ctx, written); err != nil {
 		return err
 	}
-	err = filepath.WalkDir(w.trail, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			written[path], err = os.ReadFile(path)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // nothing was ever recorded
-		}
-		return err
-	})
+	trail := audit.Dir{Root: w.trail}
+	keys, err := trail.List(ctx, "")
 	if err != nil {
-		return fmt.Errorf("reading the audit trail: %w", err)
+		return fmt.Errorf("listing the audit trail: %w", err)
+	}
+	for _, key := range keys {
+		if written["the audit trail's "+key], err = trail.Get(ctx, key); err != nil {
+			return fmt.Errorf("reading the audit trail: %w", err)
+		}
 	}
 	values, err := w.passwords(ctx)
 	if err != nil {

@@ -49,7 +49,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case ServerError:
 		return refusal(req, 500, "InternalServiceError", "An error occurred on the server side."), nil
 	case Zombie, TurnedBack:
-		t.w.overtake(inv, kind)
+		t.w.overtake(req.Context(), inv, kind)
 	case StaleRead:
 		if old := t.earlier(action, body); old != nil {
 			return response(req, 200, old), nil

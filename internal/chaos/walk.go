@@ -143,6 +143,11 @@ func (wk *worker) walk(ctx context.Context, sc scene, faults []Fault) (Result, e
 	}
 	w.functions = &functions{w: w, counts: map[string]int{}, running: map[*invocation]bool{}}
 	w.scene.w = w
+	for _, f := range faults {
+		if set := conditions[f.Kind]; set != nil {
+			set(&w.scene.behaviour)
+		}
+	}
 	defer w.close()
 	if err := w.open(ctx); err != nil {
 		return Result{}, fmt.Errorf("setting the stage of %s: %w", w.name, err)
@@ -162,7 +167,7 @@ func (wk *worker) walk(ctx context.Context, sc scene, faults []Fault) (Result, e
 func (w *walk) open(ctx context.Context) error {
 	w.trail, w.policy = w.path(w.name), w.path(w.name+".json")
 	var err error
-	if w.proxy, err = newProxy(w, w.wire); err != nil {
+	if w.proxy, err = newProxy(ctx, w, w.wire); err != nil {
 		return err
 	}
 	w.aws, err = localstack.Start(ctx, localstack.Options{

@@ -1,0 +1,70 @@
+package chaos
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestEveryKindOfFaultIsListedOnce(t *testing.T) {
+	t.Parallel()
+	points := []Point{
+		{"setSecret", 1, 0, layerLambda, "Invoke"},
+		{"setSecret", 1, 1, layerAWS, "DescribeSecret"},
+		{"setSecret", 1, 2, layerPostgres, "connect"},
+		{"setSecret", 1, 3, layerPostgres, "commit"},
+		{"setSecret", 1, 4, layerAWS, "UpdateSecretVersionStage"},
+		{"setSecret", 1, 5, layerAudit, "Put"},
+	}
+	seen := map[string]int{}
+	alone := 0
+	for _, faults := range order(points) {
+		text := ""
+		for _, f := range faults {
+			text += f.String() + "; "
+		}
+		seen[text]++
+		if len(faults) == 1 && conditions[faults[0].Kind] == nil {
+			alone++
+		}
+	}
+	for text, n := range seen {
+		if n != 1 {
+			t.Errorf("%s stands there %d times", text, n)
+		}
+	}
+	want := 0
+	for _, p := range points {
+		want += len(kinds(p))
+	}
+	if alone != want {
+		t.Errorf("%d faults alone, want %d", alone, want)
+	}
+}
+
+func TestAnyBeginningIsAnEvenSample(t *testing.T) {
+	t.Parallel()
+	all := make([]int, 1000)
+	for i := range all {
+		all[i] = i
+	}
+	first := slices.Sorted(slices.Values(spread(all)[:100]))
+	for i := 1; i < len(first); i++ {
+		if gap := first[i] - first[i-1]; gap > 25 {
+			t.Errorf("nothing between %d and %d", first[i-1], first[i])
+		}
+	}
+}
+
+func TestAStatementIsNamedWithoutItsValues(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		"ALTER ROLE \"app\" PASSWORD 'SCRAM-SHA-256$x'":          "ALTER ROLE",
+		"SELECT pg_advisory_xact_lock(hashtextextended('a', 0))": "SELECT pg_advisory_xact_lock",
+		"commit":              "commit",
+		"SELECT oid, rolname": "SELECT oid",
+	} {
+		if got := words([]byte(sql + "\x00")); got != want {
+			t.Errorf("words(%q) = %q, want %q", sql, got, want)
+		}
+	}
+}
