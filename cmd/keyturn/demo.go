@@ -55,7 +55,7 @@ It exits with 1 if the run didn't show what a rotation promises.`,
 	f := cmd.Flags()
 	f.IntVar(&o.Consumers, "consumers", 20, "how many consumers, of five habits")
 	f.Float64Var(&o.Rate, "rate", 200, "requests a second over all consumers")
-	f.IntVar(&o.Rotations, "rotations", 1, "how many rotations; every other one is started by the state machine")
+	f.IntVar(&o.Rotations, "rotations", 1, "how many rotations, up to 95; every other one is started by the state machine")
 	f.BoolVar(&o.KillRandom, "kill-random", false, "kill functions and stop executions at random moments")
 	f.BoolVar(&o.Rollback, "rollback", false, "trouble after promotion: go back to the old login")
 	f.BoolVar(&o.Naive, "naive", false, "the negative control: change the password in place, and see what fails")

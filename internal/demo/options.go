@@ -12,6 +12,10 @@ import (
 	"github.com/keyturn/keyturn/fault"
 )
 
+// mostRotations keeps the secret below the 100 versions that Secrets Manager
+// holds: it removes none that is younger than a day (AWS: "Secrets Manager quotas").
+const mostRotations = 95
+
 // Options is what the flags of keyturn demo say.
 type Options struct {
 	Consumers  int
@@ -38,7 +42,7 @@ func (o Options) validate() error {
 	}
 	check(o.Consumers >= 5 && o.Consumers <= 200, "--consumers is %d; give 5 to 200, so that every habit has a consumer", o.Consumers)
 	check(o.Rate >= 1 && o.Rate <= 20_000, "--rate is %g; give 1 to 20000 requests a second", o.Rate)
-	check(o.Rotations >= 1 && o.Rotations <= 1000, "--rotations is %d; give 1 to 1000", o.Rotations)
+	check(o.Rotations >= 1 && o.Rotations <= mostRotations, "--rotations is %d; give 1 to %d", o.Rotations, mostRotations)
 	check(o.Baseline >= time.Second && o.Baseline <= time.Hour, "--baseline is %s; give 1s to 1h", o.Baseline)
 	check(!o.Naive || (!o.Rollback && !o.KillRandom), "--naive is the run without Keyturn; it can't go with --rollback or --kill-random")
 	if o.Version != "" {
