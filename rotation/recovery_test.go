@@ -30,7 +30,9 @@ func TestDiscardInPairModeThatBreaksOff(t *testing.T) {
 	requestRollback(t, w, v3)
 	w.store.FailAfter = once("Detach", rotation.Pending, w)
 	wantFault(t, w.tail(v3, rotation.Back), fault.Unavailable)
-	w.must(w.tail(v3, rotation.Back))
+	_, err := w.Revoke(t.Context(), back(v3))
+	w.must(err)
+	wantFault(t, w.tail(v3, rotation.Back), fault.Superseded)
 	w.wantLogins("login-2 accepted")
 	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE 3:REJECTED")
 }
@@ -192,4 +194,21 @@ func TestAbortLeavesAnotherRollbackItsMark(t *testing.T) {
 	}
 	w.must(w.tail(v2, rotation.Back))
 	w.wantLogins("login-1 accepted")
+}
+
+// A rollback that runs on after its execution was stopped, or that is called
+// again because its answer was lost, may come when another run has ended the
+// rollback. It took the drain's lock for the dead version again.
+func TestRollbackThatComesLateDoesNothing(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		w.promote(v2)
+		requestRollback(t, w, v2)
+		w.must(w.tail(v2, rotation.Back))
+		before := w.labels()
+		_, err := w.Rollback(t.Context(), back(v2))
+		wantFault(t, err, fault.Superseded)
+		w.wantLabels(before)
+	}
 }

@@ -87,6 +87,9 @@ func (r *Rotator) Rollback(ctx context.Context, req Request) (Result, error) {
 		return Result{Outcome: Done}, nil
 	case current == token:
 		return r.restore(ctx, s)
+	case revoked(v, req) && !v.Has(token, Pending) && !v.Has(token, Candidate(token)):
+		return Result{}, fault.New(fault.Superseded, "version %s is rolled back and revoked", token).
+			WithHint("nothing was done; this call came late")
 	case current == "":
 		return Result{}, fault.New(fault.InvalidStage, "%s has no AWSCURRENT version", s.desc.ARN).
 			WithHint("label the version that works with aws secretsmanager update-secret-version-stage")
