@@ -32,6 +32,7 @@ func TestParseRefuses(t *testing.T) {
 		{"End false", `"A":{"Type":"Pass","End":false}`, "a Next or"},
 		{"name too long", `"A":{"Type":"Pass","Next":"` + strings.Repeat("x", 81) + `"},"` + strings.Repeat("x", 81) + `":{"Type":"Succeed"}`, "1 to 80 characters"},
 		{"twice in one object", `"A":{"Type":"Succeed"},"A":{"Type":"Succeed"}`, `"A" stands twice`},
+		{"nested without end", `"A":{"Type":"Pass","Result":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `,"End":true}`, "deeper than 200 levels"},
 		{"twice in the machine", `"A":{"Type":"Parallel","Branches":[{"StartAt":"A","States":{"A":{"Type":"Succeed"}}}],"End":true}`, "DUPLICATE_STATE_NAME"},
 		{"branch's missing target", `"A":{"Type":"Parallel","Branches":[{"StartAt":"B","States":{"B":{"Type":"Pass","Next":"C"}}}],"Next":"C"},"C":{"Type":"Succeed"}`, "/States/A/Branches[0]/States/B/Next"},
 		{"field beside a branch's states", `"A":{"Type":"Parallel","Branches":[{"StartAt":"B","TimeoutSeconds":1,"States":{"B":{"Type":"Succeed"}}}],"End":true}`, "Branches[0]/TimeoutSeconds"},
@@ -147,17 +148,4 @@ func TestStateList(t *testing.T) {
 	if diff := cmp.Diff(want, m.States()); diff != "" {
 		t.Error(diff)
 	}
-}
-
-// FuzzParse runs whatever parses: neither may panic.
-func FuzzParse(f *testing.F) {
-	f.Add(states(`"A":{"Type":"Pass","Parameters":{"r.$":"States.Format('{}\\\\', $.a[0:2])"},"Next":"B"},"B":{"Type":"Choice","Choices":[{"Variable":"$.r","StringMatches":"*\\\\*","Next":"C"}]},"C":{"Type":"Succeed"}`), []byte(`{"a":[1]}`))
-	f.Add(states(`"A":{"Type":"Map","ItemsPath":"$.a['b']","ItemProcessor":{"StartAt":"B","States":{"B":{"Type":"Wait","SecondsPath":"$","End":true}}},"End":true}`), []byte(`{"a":{"b":[1]}}`))
-	f.Fuzz(func(t *testing.T, definition, input []byte) {
-		m, err := asl.Parse(definition)
-		if err != nil {
-			return
-		}
-		m.Run(t.Context(), asl.Environment{Clock: newJumpClock(), Task: scripted{}.empty()}, input)
-	})
 }

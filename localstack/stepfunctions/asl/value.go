@@ -28,7 +28,7 @@ func decode(data []byte) (any, error) {
 func decodeUnique(data []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	v, err := uniqueValue(d)
+	v, err := uniqueValue(d, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -38,18 +38,24 @@ func decodeUnique(data []byte) (any, error) {
 	return v, nil
 }
 
-func uniqueValue(d *json.Decoder) (any, error) {
+// maxDepth bounds a definition's nesting; a branch within a branch takes six levels.
+const maxDepth = 200
+
+func uniqueValue(d *json.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("nested deeper than %d levels", maxDepth)
+	}
 	t, err := d.Token()
 	if err != nil {
 		return nil, err
 	}
 	switch t {
 	case json.Delim('{'):
-		return uniqueObject(d)
+		return uniqueObject(d, depth)
 	case json.Delim('['):
 		list := []any{}
 		for d.More() {
-			v, err := uniqueValue(d)
+			v, err := uniqueValue(d, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -61,7 +67,7 @@ func uniqueValue(d *json.Decoder) (any, error) {
 	return t, nil
 }
 
-func uniqueObject(d *json.Decoder) (any, error) {
+func uniqueObject(d *json.Decoder, depth int) (any, error) {
 	m := map[string]any{}
 	for d.More() {
 		t, err := d.Token()
@@ -72,7 +78,7 @@ func uniqueObject(d *json.Decoder) (any, error) {
 		if _, twice := m[key]; twice {
 			return nil, fmt.Errorf("member %q stands twice in one object", key)
 		}
-		if m[key], err = uniqueValue(d); err != nil {
+		if m[key], err = uniqueValue(d, depth+1); err != nil {
 			return nil, err
 		}
 	}
