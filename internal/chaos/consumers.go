@@ -122,6 +122,12 @@ func (c *consumers) login(ctx context.Context, value credential) error {
 	return conn.Close(ctx)
 }
 
+func (c *consumers) tried() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tries
+}
+
 func (c *consumers) dial(ctx context.Context, value credential, application string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -196,7 +196,9 @@ func (l *link) open() error {
 			if _, err := l.client.Write([]byte{'S'}); err != nil {
 				return err
 			}
+			l.p.mu.Lock()
 			l.client = tls.Server(l.client, l.p.wire.inward)
+			l.p.mu.Unlock()
 			l.in = bufio.NewReader(l.client)
 			continue
 		case cancelRequest:

@@ -285,7 +285,10 @@ func (w *walk) verifyTrail(ctx context.Context) error {
 	for _, r := range records {
 		outcomes[r.Outcome] = true
 	}
-	for _, call := range w.functions.failed {
+	w.functions.mu.Lock()
+	failed := slices.Clone(w.functions.failed)
+	w.functions.mu.Unlock()
+	for _, call := range failed {
 		call.inv.mu.Lock()
 		told := call.inv.intent && !call.inv.mute && call.name != "Runtime.ExitError"
 		call.inv.mu.Unlock()

@@ -159,8 +159,10 @@ func (wk *worker) walk(ctx context.Context, sc scene, faults []Fault) (Result, e
 	if err := w.verify(ctx, &res); err != nil {
 		return Result{}, fmt.Errorf("looking at the end of %s: %w", w.name, err)
 	}
-	res.Points, res.Reached, res.Logins = w.plan.all(), w.plan.reached(), w.consumers.tries
-	res.Broken, res.Took = w.breakages, time.Since(began)
+	res.Points, res.Reached, res.Logins = w.plan.all(), w.plan.reached(), w.consumers.tried()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	res.Broken, res.Took = slices.Clone(w.breakages), time.Since(began)
 	return res, nil
 }
 
