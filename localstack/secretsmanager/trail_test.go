@@ -3,6 +3,7 @@ package secretsmanager_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -32,6 +33,54 @@ func TestC8_ServiceEventsNameTheSecret(t *testing.T) {
 		if d.AdditionalEventData.SecretID != arn || d.EventType != "AwsServiceEvent" || d.EventSource != "secretsmanager.amazonaws.com" {
 			t.Errorf("event %+v", d)
 		}
+	}
+}
+
+func TestC8_EveryServiceEventIsSent(t *testing.T) {
+	t.Parallel()
+	f := start(t, secretsmanager.Behaviour{})
+	f.create("s", "one")
+	test := func() {
+		t.Helper()
+		in := rotateInput("s", uuid.NewString())
+		in.RotateImmediately = aws.Bool(false)
+		if _, err := f.RotateSecret(f.ctx, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	test()
+	f.waitFor("TestRotationSucceeded", 1)
+	f.fn.fail("testSecret", 1)
+	test()
+	f.waitFor("TestRotationFailed", 1)
+	f.rotate("s")
+	f.waitFor("RotationSucceeded", 1)
+	f.fn.fail("setSecret", 1)
+	f.rotate("s")
+	f.waitFor("RotationFailed", 1)
+	f.mustPut("s", "by hand")
+	f.waitFor("RotationAbandoned", 1)
+	remove := func() {
+		t.Helper()
+		if _, err := f.DeleteSecret(f.ctx, &sm.DeleteSecretInput{SecretId: aws.String("s"), RecoveryWindowInDays: aws.Int64(7)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove()
+	if _, err := f.RestoreSecret(f.ctx, &sm.RestoreSecretInput{SecretId: aws.String("s")}); err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	f.clock.Advance(8 * 24 * time.Hour)
+	_, err := f.get("s", "", "")
+	wantError(t, err, "ResourceNotFoundException", "")
+	want := []string{
+		"TestRotationStarted", "TestRotationSucceeded", "TestRotationStarted", "TestRotationFailed",
+		"RotationStarted", "RotationSucceeded", "RotationStarted", "RotationFailed", "RotationAbandoned",
+		"StartSecretVersionDelete", "CancelSecretVersionDelete", "StartSecretVersionDelete", "EndSecretVersionDelete",
+	}
+	if diff := cmp.Diff(want, f.serviceEvents()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
 
