@@ -29,6 +29,12 @@ func (s *stage) onState(execution, state string, entered bool, at time.Time) {
 	if !entered {
 		return
 	}
+	s.mu.Lock()
+	tell := s.entered
+	s.mu.Unlock()
+	if tell != nil {
+		tell(execution, state)
+	}
 	name := execution[strings.LastIndex(execution, ":")+1:]
 	parts := strings.Split(name, "-")
 	if len(parts) < 8 { // hash, five of a UUID, direction, generation

@@ -64,6 +64,8 @@ type stage struct {
 	passes  map[string]string // login → password, of every credential that there ever was
 	argv    *argvLog          // command lines seen on this machine while it ran
 	closers []func()
+	// entered, if set, is told of every state, which begins when it returns.
+	entered func(execution, state string)
 }
 
 // credential is the secret's value as AWS's documentation shapes it.
