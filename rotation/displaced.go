@@ -164,13 +164,18 @@ func (r *Rotator) forgetTwin(ctx context.Context, s scene, version string) error
 
 // storedAgain reports that the version which goes was replaced by one with its
 // own login, put by hand while a promotion was broken off: nothing is to retire.
+// Nor is it when the version that is turned back has the current one's login: it
+// was stored again, or a machine that was overtaken before its claim has made it.
 // The label of the drain's lock is then the last that is taken off.
 func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
-	v := t.desc.Versions
-	if t.req.Direction != Forward || !v.Has(t.from, Previous) || v.Has(t.from, Disabled) || v.unpresented(t.from) {
+	v, back := t.desc.Versions, t.req.Direction == Back
+	if v.Has(t.from, Disabled) || (!back && (!v.Has(t.from, Previous) || v.unpresented(t.from))) {
 		return false, nil
 	}
 	same, err := twins(ctx, t.scene, t.from, t.to)
+	if back && fault.Is(err, fault.InvalidStage) {
+		return false, nil // it never got a value
+	}
 	if err != nil || !same {
 		return false, err
 	}

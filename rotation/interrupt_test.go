@@ -85,20 +85,33 @@ func (h *house) operator() {
 
 // step lets one run do one step, as the state machine would.
 func (h *house) step(name string, in rotation.Input) {
-	x := h.executions[name]
-	if x == nil {
-		first := map[rotation.Direction]rotation.Step{
-			rotation.Head: rotation.StepCreate, rotation.Forward: rotation.StepAdopt, rotation.Back: rotation.StepRollback,
-		}
-		x = &execution{at: first[in.Direction], cursor: in.Cursor}
-		h.executions[name] = x
-	}
+	x := h.execution(name, in)
 	if h.now.Before(x.until) {
 		return
 	}
-	res, err := h.call(x.at, rotation.Request{
+	res, err := h.call(x.at, x.request(in))
+	h.answered(name, in, x, res, err)
+}
+
+// execution finds where a run stands, or puts it at its beginning.
+func (h *house) execution(name string, in rotation.Input) *execution {
+	if h.executions[name] == nil {
+		first := map[rotation.Direction]rotation.Step{
+			rotation.Head: rotation.StepCreate, rotation.Forward: rotation.StepAdopt, rotation.Back: rotation.StepRollback,
+		}
+		h.executions[name] = &execution{at: first[in.Direction], cursor: in.Cursor}
+	}
+	return h.executions[name]
+}
+
+func (x *execution) request(in rotation.Input) rotation.Request {
+	return rotation.Request{
 		Secret: in.Secret, Token: in.Token, Direction: in.Direction, Generation: in.Generation, Cursor: x.cursor,
-	})
+	}
+}
+
+// answered lets a run go on by what its step has answered.
+func (h *house) answered(name string, in rotation.Input, x *execution, res rotation.Result, err error) {
 	if err != nil {
 		h.caught(name, in, x, err)
 		return

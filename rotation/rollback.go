@@ -141,9 +141,20 @@ func (r *Rotator) restore(ctx context.Context, s scene) (Result, error) {
 // moveBack writes the exchange: consumers first, then the lock.
 func (r *Rotator) moveBack(ctx context.Context, s scene, old string) error {
 	secret, token := s.desc.ARN, s.req.Token
-	// A leftover AWSPENDING would let Secrets Manager take this version up again.
-	if err := r.Store.Detach(ctx, secret, Pending, token); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "taking AWSPENDING off %s", token)
+	// A leftover AWSPENDING would let Secrets Manager take this version up again,
+	// or the one that its login was stored under before.
+	leftover := []string{token}
+	if p := s.desc.Versions.Holder(Pending); p != "" && p != token {
+		if same, err := twins(ctx, s, p, token); err == nil && same {
+			leftover = append(leftover, p)
+		} else if err != nil && !fault.Is(err, fault.InvalidStage) {
+			return err
+		}
+	}
+	for _, version := range leftover {
+		if err := r.Store.Detach(ctx, secret, Pending, version); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "taking AWSPENDING off %s", version)
+		}
 	}
 	if err := r.Store.Move(ctx, secret, Current, old, token); err != nil {
 		return fault.Wrap(fault.Conflict, err, "moving AWSCURRENT back to %s", old)

@@ -77,7 +77,7 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !t.desc.Versions.Has(t.to, Live(t.to)) { // put by hand
+	if !t.desc.Versions.Has(t.to, Live(t.to)) || req.Direction == Back { // put by hand, or made too late
 		if again, err := r.storedAgain(ctx, t); err != nil || again {
 			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
 		}
