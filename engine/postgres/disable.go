@@ -190,7 +190,7 @@ func (t *target) empty(ctx context.Context, terminate bool) (left []string, err 
 	if err != nil {
 		return nil, err
 	}
-	g, err := identify(ctx, admin, t.from.username, nil)
+	g, err := t.identify(ctx, admin, t.from.username, nil)
 	admin.close()
 	if err != nil {
 		return nil, err

@@ -79,7 +79,7 @@ func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion
 		o.Mark = encode(before)
 		return o, nil
 	}
-	g, err := identify(ctx, admin, goes, before.OIDs)
+	g, err := t.identify(ctx, admin, goes, before.OIDs)
 	admin.close()
 	if err != nil {
 		return o, err

@@ -144,9 +144,10 @@ type goer struct {
 }
 
 // identify finds the OIDs of a login. The identity's sessions count too where
-// it can't log in: they are older than a rename, and belong to this login.
-// Known are the OIDs that earlier looks have used.
-func identify(ctx context.Context, q querier, login string, known []uint32) (goer, error) {
+// it can't log in: they are older than a rename, and belong to this login, unless
+// this rotation has made it and is turned back. Known are the OIDs that earlier
+// looks have used.
+func (t *target) identify(ctx context.Context, q querier, login string, known []uint32) (goer, error) {
 	g := goer{name: login, oids: slices.Clone(known)}
 	r, err := readRole(ctx, q, login)
 	if err != nil {
@@ -163,7 +164,7 @@ func identify(ctx context.Context, q querier, login string, known []uint32) (goe
 		}
 	}
 	add(r.oid)
-	if !g.identity {
+	if !g.identity && t.c.Rotation != t.c.From {
 		identity, err := readRole(ctx, q, r.ours.Identity)
 		if err != nil {
 			return g, err
