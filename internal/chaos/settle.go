@@ -24,6 +24,10 @@ import (
 // end: four hours of the walk's clock.
 const mostTicks = 240
 
+// mostCalls is how many calls of functions a rotation may take; without faults
+// it is about 16.
+const mostCalls = 300
+
 // settle lets time pass until the labels say that the rotation is over. It
 // moves the clock only while no function works, and plays the watchdog's
 // schedule, and now and then the operator who resumes what is stuck.
@@ -36,6 +40,9 @@ func (w *walk) settle(ctx context.Context) Result {
 		}
 		if n := w.functions.started(); n != started {
 			started, step = n, time.Second
+		}
+		if started > mostCalls {
+			return w.unended(ctx, res)
 		}
 		running, err := w.running(ctx)
 		if err != nil {
@@ -55,9 +62,7 @@ func (w *walk) settle(ctx context.Context) Result {
 			return res
 		}
 		if ticks++; ticks > mostTicks {
-			w.broken("the rotation doesn't end: %v, %s", w.shown(v), w.whyStuck(ctx))
-			res.End = "open"
-			return res
+			return w.unended(ctx, res)
 		}
 		w.aws.Clock.Advance(time.Minute)
 		if ticks%90 == 0 {
@@ -70,8 +75,27 @@ func (w *walk) settle(ctx context.Context) Result {
 		}
 		_, _ = w.functions.Invoke(ctx, functionPrefix+"watchdog", []byte(`{}`)) // seen in the labels
 	}
-	w.broken("the walk took too long: %v", ctx.Err())
+	w.broken("the walk took too long")
+	return w.unended(ctx, res)
+}
+
+// unended says where a rotation is that doesn't end.
+func (w *walk) unended(ctx context.Context, res Result) Result {
+	ctx, cancel := context.WithTimeout(outside(ctx), 10*time.Second)
+	defer cancel()
 	res.End = "open"
+	v, err := w.versions(ctx)
+	if err != nil {
+		w.broken("the rotation doesn't end, and its labels can't be read: %v", err)
+		return res
+	}
+	records, err := audit.Records(ctx, audit.Dir{Root: w.trail}, w.arn)
+	if err != nil || len(records) == 0 {
+		w.broken("the rotation doesn't end: %v, %s; nothing is recorded", w.shown(v), w.whyStuck(ctx))
+		return res
+	}
+	last := records[len(records)-1]
+	w.broken("the rotation doesn't end: %v, %s; last %s of %s: %s %v", w.shown(v), w.whyStuck(ctx), last.Phase, last.Step, last.Outcome, last.Missing)
 	return res
 }
 

@@ -156,6 +156,10 @@ func (wk *worker) walk(ctx context.Context, sc scene, faults []Fault) (Result, e
 	w.consumers.look(ctx, "at the start")
 	w.begin(ctx)
 	res := w.settle(ctx)
+	if res.End == "open" {
+		ctx, cancel = context.WithTimeout(outside(ctx), time.Minute)
+		defer cancel()
+	}
 	if err := w.verify(ctx, &res); err != nil {
 		return Result{}, fmt.Errorf("looking at the end of %s: %w", w.name, err)
 	}
