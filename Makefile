@@ -13,7 +13,7 @@ DEMO_FLAGS ?=
 CHAOS_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-naive demo-rollback test asl chaos race bench lint vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race bench lint vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,13 @@ asl: deps-asl ## run the state machine in an independent interpreter too, and va
 
 chaos: deps-demo ## rotate with a fault at each call, for 8 minutes (CHAOS_FLAGS="-budget 0": at every one, for hours)
 	$(GO) run ./internal/chaos/chaoswalk $(CHAOS_FLAGS)
+
+conformance: deps ## show the rules of the rotation contract on the local AWS (docs/conformance.md)
+	$(GO) test -count=1 -timeout 20m ./localstack/conformance
+	$(GO) test -count=1 -timeout 10m -run '^TestC[0-9]' ./localstack ./localstack/secretsmanager ./localstack/events
+
+conformance-aws: deps ## show them on the account of your credentials (it asks for KEYTURN_CONFORMANCE_CONFIRM)
+	KEYTURN_CONFORMANCE_AWS=1 $(GO) test -count=1 -v -timeout 2h -run '^TestC[0-9]' ./localstack/conformance
 
 lint: $(GOLANGCI) ## check style and correctness (.golangci.yml has the reasons)
 	$(GOLANGCI) run ./...
@@ -71,8 +78,9 @@ deps-demo: ## install what the demo needs: PostgreSQL
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c \
 		'apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql postgresql-contrib >/dev/null'
 
-deps: deps-demo deps-asl ## install what the tests need: PgBouncer, the AWS CLI, PostgreSQL 18, readers of ASL
-	@command -v pgbouncer >/dev/null && command -v aws >/dev/null && command -v npm >/dev/null || \
+deps: deps-demo deps-asl ## install what the tests need: PgBouncer, the AWS CLI, boto3, PostgreSQL 18, readers of ASL
+	@command -v pgbouncer >/dev/null && command -v aws >/dev/null && command -v npm >/dev/null && \
+		{ python3 -c 'import boto3' || /usr/bin/python3 -c 'import boto3'; } 2>/dev/null || \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive ./internal/pgtest/install-packages.sh
 	@./internal/pgtest/install-postgres-18.sh
 

@@ -142,7 +142,7 @@ func startLocal(ctx context.Context, c *clock.Clock, b secretsmanager.Behaviour)
 	}
 	a := &account{
 		local: local, logs: logs, id: awsproto.Account, region: awsproto.Region, prefix: "conformance/",
-		patience: time.Minute, function: functionARN("probe"),
+		patience: 3 * time.Minute, function: functionARN("probe"),
 		secrets: sm.NewFromConfig(clientConfig(local.Endpoint)),
 	}
 	return a, errors.Join(

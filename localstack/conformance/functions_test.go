@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
@@ -303,26 +302,5 @@ func TestC1_6_NoOtherFunctionRotates(t *testing.T) {
 		if s, ok := r.local.Lambda.Stats(other); !ok || s.Invocations > 0 {
 			t.Errorf("%s was invoked %d times", other, s.Invocations)
 		}
-	}
-}
-
-func TestC5_2_RotateImmediatelyFalseOnlyTests(t *testing.T) {
-	t.Parallel()
-	s := anywhere(t).create(t, `{"token":"first"}`)
-	no := false
-	in := s.rotation(s.function)
-	in.RotateImmediately = &no
-	if _, err := s.secrets.RotateSecret(t.Context(), in); err != nil {
-		t.Fatal(err)
-	}
-	s.reached("testSecret")
-	s.eventually("the test's version to be gone", func() bool { return s.labels()[pending] == "" })
-	s.wantLabels(map[string]string{current: s.first})
-	if steps := s.steps(); !slices.Equal(slices.Compact(steps), []string{"testSecret"}) {
-		t.Errorf("steps %v", steps)
-	}
-	d, err := s.secrets.DescribeSecret(t.Context(), &sm.DescribeSecretInput{SecretId: &s.arn})
-	if err != nil || d.LastRotatedDate != nil || d.RotationEnabled == nil || !*d.RotationEnabled {
-		t.Errorf("LastRotatedDate %v, RotationEnabled %v, %v", d.LastRotatedDate, d.RotationEnabled, err)
 	}
 }
