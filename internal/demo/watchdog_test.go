@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/google/uuid"
 
@@ -41,6 +42,15 @@ func (s *stage) stopIn(t *testing.T, token string, states ...string) {
 		}()
 		// The call comes back when the execution has ended, which waits for this.
 		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// served checks that no consumer was refused; how fast it was isn't the question.
+func (s *stage) served(t *testing.T) {
+	t.Helper()
+	totals := s.load.Stop()
+	if refused := totals.Failed - totals.Reasons["late"]; totals.Requests == 0 || refused > 0 || totals.AuthRetries > 0 {
+		t.Errorf("%d requests, %d failed, %d logins tried again: %v", totals.Requests, refused, totals.AuthRetries, totals.Reasons)
 	}
 }
 
@@ -92,10 +102,7 @@ func TestTheWatchdogEndsWhatIsStoppedInAnyState(t *testing.T) {
 	if want := len(forward) + len(backward); stopped != want {
 		t.Errorf("%d executions were stopped, want %d", stopped, want)
 	}
-	totals := s.load.Stop() // how fast it is isn't the question here
-	if refused := totals.Failed - totals.Reasons["late"]; totals.Requests == 0 || refused > 0 || totals.AuthRetries > 0 {
-		t.Errorf("%d requests, %d failed, %d logins tried again: %v", totals.Requests, refused, totals.AuthRetries, totals.Reasons)
-	}
+	s.served(t)
 	s.works(t, kept, before, made)
 	if n, err := s.orphans(t.Context()); err != nil || n != 1 { // the current one
 		t.Errorf("%d logins are left: %v", n, err)
@@ -104,4 +111,66 @@ func TestTheWatchdogEndsWhatIsStoppedInAnyState(t *testing.T) {
 	if err != nil || len(found) > 0 {
 		t.Errorf("found %+v, %v", found, err)
 	}
+}
+
+// cancelled begins a rotation that is cancelled when its login was made and not
+// proven everywhere.
+func (s *stage) cancelled(t *testing.T) string {
+	t.Helper()
+	s.replica(t, "SELECT pg_wal_replay_pause()") // it never sees the new login: the test step can't be done
+	token := s.rotateSecret(t)
+	s.eventually(t, "the new login is made", func(v rotation.Versions) bool {
+		value, err := s.rotator.Store.Value(t.Context(), s.appARN, token)
+		if err != nil {
+			return false
+		}
+		class, _ := s.try(t.Context(), s.cluster.Primary, s.remember(value))
+		return class == ""
+	})
+	if _, err := s.secrets.CancelRotateSecret(t.Context(), &secretsmanager.CancelRotateSecretInput{SecretId: &s.appARN}); err != nil {
+		t.Fatal(err)
+	}
+	s.replica(t, "SELECT pg_wal_replay_resume()")
+	return token
+}
+
+// An operator cancels a rotation in its middle. What the watchdog does once an
+// hour is done here at once: what works decides.
+func TestACancelledRotationIsEndedByWhatWorks(t *testing.T) {
+	s := newStage(t)
+	before, err := s.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	retry := func() {
+		if _, err := s.rotator.Watch(t.Context(), s.appARN, rotation.EnsureOptions{Retry: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	discarded := s.cancelled(t)
+	retry()
+	s.eventually(t, "the new login is discarded", func(v rotation.Versions) bool {
+		return v.Has(discarded, rotation.Rejected) && v.Holder(rotation.Retiring) == "" && v.Holder(rotation.Pending) == ""
+	})
+	if got := s.over(t)[discarded+"-h-g1"]; got != "RotationAborted" {
+		t.Errorf("the head ended %s", got)
+	}
+	s.served(t)
+	s.works(t, before)
+	if n, err := s.orphans(t.Context()); err != nil || n != 0 {
+		t.Errorf("%d logins are left over: %v", n, err)
+	}
+
+	if err := s.switchRotationOn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	promoted := s.cancelled(t)
+	s.mustExec(t, "ALTER ROLE shop NOLOGIN") // somebody locks the current login
+	retry()
+	s.eventually(t, "the only login that works is current", current(promoted))
+	after, err := s.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.works(t, after, before)
 }
