@@ -106,7 +106,11 @@ func (c *consumers) read(ctx context.Context) error {
 	if err := json.Unmarshal([]byte(aws.ToString(out.SecretString)), &value); err != nil {
 		return errors.New("it isn't the JSON of a credential")
 	}
-	if c.current != "" {
+	switch {
+	case c.current == "":
+	case c.w.scene.entry.stolen:
+		delete(c.until, c.current)
+	default:
 		c.until[c.current] = c.w.aws.Clock.Now().Add(cacheAge)
 	}
 	c.current, c.known[version], c.until[version] = version, value, time.Time{}

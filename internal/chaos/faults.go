@@ -12,6 +12,9 @@ func (e entry) end() string {
 	if e.back != "" {
 		return "rolled back"
 	}
+	if e.stolen {
+		return "replaced"
+	}
 	return "stable"
 }
 

@@ -90,6 +90,7 @@ var handlers = map[string]func(*rotation.Rotator) lambdaentry.Handler{
 	"revokeSecret":  func(r *rotation.Rotator) lambdaentry.Handler { return lambdaentry.Step(r.Revoke) },
 	"rollback":      func(r *rotation.Rotator) lambdaentry.Handler { return lambdaentry.Step(r.Rollback) },
 	"watchdog":      lambdaentry.Watch,
+	"emergency":     lambdaentry.Emergency,
 }
 
 // Has implements host.Registry.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/google/uuid"
 
 	"github.com/keyturn/keyturn/fault"
 	smlocal "github.com/keyturn/keyturn/localstack/secretsmanager"
@@ -19,14 +20,17 @@ type entry struct {
 	begin  func(*walk, context.Context) error
 	// back is the function at whose first call somebody asks for a rollback.
 	back string
+	// stolen says that the first credential has to die whoever uses it: what was
+	// read before counts no more, once there is another one.
+	stolen bool
 }
 
-// entries are the ways into a rotation. Another one, such as emergency, is
-// another line here.
+// entries are the ways into a rotation.
 var entries = []entry{
 	{name: "RotateSecret", driver: rotation.DriverSecretsManager, begin: (*walk).rotateSecret},
 	{name: "machine", driver: rotation.DriverMachine, begin: (*walk).startHead},
 	{name: "rollback", driver: rotation.DriverSecretsManager, begin: (*walk).rotateSecret, back: "drainCheck"},
+	{name: "emergency", driver: rotation.DriverSecretsManager, begin: (*walk).callEmergency, stolen: true},
 }
 
 // mode is what the policy says about logins.
@@ -80,6 +84,17 @@ func (w *walk) begin(ctx context.Context) {
 // rotateSecret is what the schedule, or a person with the AWS CLI, does.
 func (w *walk) rotateSecret(ctx context.Context) error {
 	_, err := w.plain.RotateSecret(ctx, &secretsmanager.RotateSecretInput{SecretId: &w.arn, ClientRequestToken: &w.token})
+	return err
+}
+
+// callEmergency is what keyturn emergency does; each call has a token of its own.
+func (w *walk) callEmergency(ctx context.Context) error {
+	w.token = uuid.NewString()
+	input, err := json.Marshal(map[string]any{"purpose": "act", "secret": w.arn, "token": w.token, "cut": false})
+	if err != nil {
+		return err
+	}
+	_, err = w.aws.StepFunctions.StartExecution(ctx, w.emergency, "emergency-"+w.token, input)
 	return err
 }
 

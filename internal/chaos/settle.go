@@ -57,6 +57,11 @@ func (w *walk) settle(ctx context.Context) Result {
 		if err != nil {
 			break
 		}
+		if w.over(v) && w.scene.entry.stolen && v.Has(w.first, rotation.Current) && res.Stuck < 5 {
+			res.Stuck++ // whoever called the emergency sees that it failed, and calls again
+			w.begin(ctx)
+			continue
+		}
 		if w.over(v) {
 			res.End = w.end(v)
 			return res
@@ -138,9 +143,15 @@ type execution struct {
 
 // executions lists all of them, past every fault.
 func (w *walk) executions(ctx context.Context) ([]execution, error) {
-	var out struct{ Executions []execution }
-	err := w.states(ctx, "ListExecutions", map[string]any{"stateMachineArn": w.machine, "maxResults": 1000}, &out)
-	return out.Executions, err
+	var all []execution
+	for _, machine := range []string{w.machine, w.emergency} {
+		var out struct{ Executions []execution }
+		if err := w.states(ctx, "ListExecutions", map[string]any{"stateMachineArn": machine, "maxResults": 1000}, &out); err != nil {
+			return nil, err
+		}
+		all = append(all, out.Executions...)
+	}
+	return all, nil
 }
 
 // states calls Step Functions within this process.
@@ -168,6 +179,11 @@ func (w *walk) over(v rotation.Versions) bool {
 
 func (w *walk) end(v rotation.Versions) string {
 	switch {
+	case w.scene.entry.stolen && v.Has(w.first, rotation.Current):
+		w.broken("the stolen credential is still current")
+		return "open"
+	case w.scene.entry.stolen && v.Holder(rotation.Current) != "":
+		return "replaced"
 	case v.Has(w.token, rotation.Current):
 		return "stable"
 	case v.Has(w.first, rotation.Current) && v.Has(w.token, rotation.Rejected):

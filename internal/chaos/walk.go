@@ -83,7 +83,8 @@ type walk struct {
 	policy    string // file
 	trail     string // folder
 	arn       string
-	machine   string
+	machine   string // ARNs of the state machines
+	emergency string
 	first     string // version that is current at the start
 	logFrom   int64
 	work      sync.WaitGroup // processes that outlive their callers
@@ -259,18 +260,23 @@ func (w *walk) makeMachine(ctx context.Context) error {
 	for name := range handlers {
 		names[name] = functionPrefix + name
 	}
-	definition, err := stepfunctions.Definition(stepfunctions.Rotation, names)
-	if err != nil {
-		return err
+	for name, made := range map[string]struct {
+		text string
+		arn  *string
+	}{"rotation": {stepfunctions.Rotation, &w.machine}, "emergency": {stepfunctions.Emergency, &w.emergency}} {
+		definition, err := stepfunctions.Definition(made.text, names)
+		if err != nil {
+			return err
+		}
+		out, err := w.plainSFN.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
+			Name: aws.String(name), Definition: &definition,
+			RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/" + name),
+		})
+		if err != nil {
+			return err
+		}
+		*made.arn = aws.ToString(out.StateMachineArn)
 	}
-	out, err := w.plainSFN.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
-		Name: aws.String("rotation"), Definition: &definition,
-		RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/rotation"),
-	})
-	if err != nil {
-		return err
-	}
-	w.machine = aws.ToString(out.StateMachineArn)
 	return nil
 }
 
@@ -297,8 +303,10 @@ func (w *walk) configure(ctx context.Context) error {
 	}
 }
 
-// versions are the labels as they are, past every fault.
+// versions are the labels as they are, past every fault. It is called while
+// nobody works, so that time may pass until reads have caught up.
 func (w *walk) versions(ctx context.Context) (rotation.Versions, error) {
+	w.aws.Clock.Advance(2 * w.scene.behaviour.ReadLag)
 	desc, err := (&awssm.Store{API: w.plain, Region: awsproto.Region}).Describe(ctx, w.arn)
 	return desc.Versions, err
 }
