@@ -17,6 +17,7 @@ type consumer struct {
 	used    time.Time
 	excused bool   // it has read what a person had made current without asking
 	session string // the login of its open session, or ""
+	away    bool   // it keeps what it has cached, and comes back no later than that is too old
 }
 
 func consumersOf(parties []rotation.Party, instances int) (all []*consumer) {
@@ -45,7 +46,7 @@ func (m *model) connect(c *consumer) {
 	if !m.holds(c) {
 		m.refresh(c)
 	}
-	c.used = m.now
+	c.used, c.away = m.now, false
 	if !m.db.accepts(c.value) {
 		if !c.excused {
 			m.rt.Fatalf("%s is refused with version %s, read at %s; labels %s", c.party.Name, m.short(c.version), c.read.Format("15:04:05"), m.describe())
@@ -59,7 +60,7 @@ func (m *model) connect(c *consumer) {
 	}})
 }
 
-// work is one short use.
+// use is one use, after which an instance that comes and goes has gone.
 func (m *model) use(c *consumer) {
 	always := c.party.Cadence == 0
 	m.connect(c)

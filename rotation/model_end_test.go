@@ -56,20 +56,18 @@ func (m *model) tick() (busy bool) {
 		m.drive(name, 0)
 		busy = true
 	}
-	p := m.start("watchdog", ensure(rotation.EnsureOptions{Retry: true}))
+	p := m.start("watchdog", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
+		_, err := r.Watch(ctx, arn, rotation.EnsureOptions{Retry: true})
+		return noResult, err
+	})
 	m.letGo(p, 0)
 	for _, c := range m.consumers {
-		m.use(c)
+		if !c.away || !m.holds(c) {
+			m.use(c)
+		}
 	}
 	m.pass(30 * time.Second)
 	return busy || m.tidy() || len(m.processes) > 0 || p.err != nil
-}
-
-func ensure(o rotation.EnsureOptions) work {
-	return func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
-		_, err := r.EnsureRun(ctx, arn, o)
-		return noResult, err
-	}
 }
 
 // settle lets everybody work until there is nothing left to do. Where a run has

@@ -35,7 +35,7 @@ func (m *model) begin() (version, run string) {
 // to end as IdentityInUse for ever.
 func TestModelFoundAMachineOvertakenBeforeItsClaim(t *testing.T) {
 	t.Parallel()
-	m := newModel(t, rotation.DriverMachine, true, false)
+	m := newModel(t, rotation.DriverMachine, true, false, slowest()[1])
 	defer m.end()
 	slow, run := m.begin()
 	m.drive(run, 1)

@@ -26,7 +26,7 @@ func TestModel(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, pair %v, hands %v", driver, pair, hands), func(t *testing.T) {
 					t.Parallel()
 					rapid.Check(t, func(rt *rapid.T) {
-						m := newModel(rt, driver, pair, rapid.Bool().Draw(rt, "AWSPENDING stays"))
+						m := newModel(rt, driver, pair, rapid.Bool().Draw(rt, "AWSPENDING stays"), rapid.SampledFrom(slowest()).Draw(rt, "parties"))
 						defer m.end()
 						rt.Repeat(m.actions(hands))
 						m.settle()
@@ -60,7 +60,7 @@ func (m *model) actions(hands bool) map[string]func(*rapid.T) {
 			return err
 		}),
 		"watchdog": m.person(func(ctx context.Context, r *rotation.Rotator) error {
-			_, err := r.EnsureRun(ctx, arn, rotation.EnsureOptions{Retry: true})
+			_, err := r.Watch(ctx, arn, rotation.EnsureOptions{Retry: true})
 			return err
 		}),
 		"goes on":    m.goesOn,
@@ -187,6 +187,6 @@ func (m *model) consumerActs(rt *rapid.T) {
 	case "reads":
 		m.refresh(c)
 	default:
-		c.session = ""
+		c.session, c.away = "", true
 	}
 }

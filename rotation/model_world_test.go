@@ -50,7 +50,17 @@ type rotator struct {
 
 var fourSteps = []rotation.Step{rotation.StepCreate, rotation.StepSet, rotation.StepTest, rotation.StepFinish}
 
-func newModel(rt rapid.TB, driver rotation.Driver, pair, keepPending bool) *model {
+// slowest are parties of which the slowest decides by the age of what it has
+// cached, by how long it stays away, or not at all: then the function limit does.
+func slowest() [][]rotation.Party {
+	return [][]rotation.Party{
+		{{Name: "web", CacheAge: 3 * time.Minute}, {Name: "job", Cadence: time.Minute}},
+		{{Name: "web", CacheAge: time.Minute}, {Name: "job", Cadence: 3 * time.Minute}},
+		{{Name: "web"}, {Name: "job", Cadence: 30 * time.Second}},
+	}
+}
+
+func newModel(rt rapid.TB, driver rotation.Driver, pair, keepPending bool, parties []rotation.Party) *model {
 	store := rotationtest.NewStore()
 	store.Driver = driver
 	m := &model{
@@ -62,10 +72,7 @@ func newModel(rt rapid.TB, driver rotation.Driver, pair, keepPending bool) *mode
 		policy: rotation.Policy{
 			Secret: arn, Kind: "modelled", Driver: driver, Poll: 30 * time.Second, QuietPolls: 2,
 			Hold: 30 * time.Second, HeadLimit: 10 * time.Minute, FunctionLimit: time.Minute, Hash: "h",
-			Parties: []rotation.Party{
-				{Name: "web", CacheAge: 2 * time.Minute},
-				{Name: "job", Cadence: 3 * time.Minute},
-			},
+			Parties: parties,
 		},
 		db:       &database{pair: pair, roles: map[string]*role{}},
 		inFlight: map[string]*process{}, byHand: map[string]bool{},
