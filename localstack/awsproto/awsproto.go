@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/strictjson"
 )
 
 // The one account and region of the local AWS.
@@ -56,22 +58,31 @@ func (t Time) MarshalJSON() ([]byte, error) {
 }
 
 // Decode reads an action's input strictly: a member that the local AWS does not
-// model is an error, never ignored.
+// model, or that is written in another case, is an error, never ignored. An empty
+// body is an empty input.
 func Decode(body []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	if err := strictjson.Decode(body, into); err != nil {
 		return Errorf("SerializationException", "the local AWS can't read this input: %v", err)
 	}
 	return nil
 }
 
+// maxBody bounds a request, in bytes; no action's input comes near.
+const maxBody = 8 << 20
+
 // ServeJSON answers one AWS JSON request.
 func ServeJSON(w http.ResponseWriter, r *http.Request, s JSONService) {
 	_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	body, err := io.ReadAll(io.LimitReader(r.Body, 8<<20))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	var out any
-	if err == nil {
+	switch {
+	case err != nil:
+	case len(body) > maxBody:
+		err = &Error{Code: "RequestEntityTooLargeException", Message: "the request is too long", Status: http.StatusRequestEntityTooLarge}
+	default:
 		out, err = s.Call(r.Context(), action, body)
 	}
 	contentType := r.Header.Get("Content-Type")
