@@ -21,8 +21,9 @@ import (
 )
 
 // mostTicks is how often the watchdog looks before somebody asks why it doesn't
-// end: four hours of the walk's clock.
-const mostTicks = 240
+// end: ten hours of the walk's clock. A rotation that Secrets Manager gave up is
+// asked for again once an hour.
+const mostTicks = 600
 
 // mostCalls is how many calls of functions a rotation may take; without faults
 // it is about 16.
@@ -70,7 +71,7 @@ func (w *walk) settle(ctx context.Context) Result {
 			return w.unended(ctx, res)
 		}
 		w.aws.Clock.Advance(time.Minute)
-		if ticks%90 == 0 {
+		if ticks%90 == 0 && rotation.Read(v, w.scene.entry.driver).Need == rotation.NeedRun {
 			res.Stuck++
 			_ = w.insist(ctx, func(ctx context.Context, r *rotation.Rotator) error { // seen in the labels
 				_, err := r.EnsureRun(ctx, w.arn, rotation.EnsureOptions{Resume: true})
