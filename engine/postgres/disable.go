@@ -152,16 +152,19 @@ func (t *target) close(ctx context.Context, tx pgx.Tx, claim bool) error {
 	if err != nil {
 		return err
 	}
+	if claim && r != nil && r.login && !t.foreign(r) {
+		if err := t.takeIn(ctx, tx, r); err != nil {
+			return err
+		}
+		if r, err = readRole(ctx, tx, r.name); err != nil {
+			return err
+		}
+	}
 	if err := t.guard(ctx, tx, r, t.c.From); err != nil {
 		return err
 	}
 	if r == nil || !r.login {
 		return nil
-	}
-	if claim && r.ours == nil {
-		if err := t.takeIn(ctx, tx, r); err != nil {
-			return err
-		}
 	}
 	return run(ctx, tx, "closing "+r.name, "ALTER ROLE "+ident(r.name)+" NOLOGIN")
 }

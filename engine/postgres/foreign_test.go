@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/pgtest"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -110,5 +111,28 @@ func TestALoginThatOthersMadeIsRetired(t *testing.T) {
 		if got := ask(t, w.root("postgres"), "SELECT rolcanlogin::text FROM pg_roles WHERE rolname = $1", old.app.User); got != "false" {
 			t.Errorf("rolcanlogin is %s: the role of others is kept, without LOGIN", got)
 		}
+	})
+}
+
+// A login that was stored again under another version, and then replaced by
+// hand, is still the secret's: its password opens it.
+func TestALoginStoredAgainAndReplacedByHandIsRetired(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		again := w.login(version2)
+		w.plant(version3, again.User, again.Password)
+		const version4, hand = "44444444-4444-4444-8444-444444444444", "stored-by-hand"
+		execute(t, w.root("postgres"), "CREATE ROLE "+w.app.User+"_hand LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(hand))+" IN ROLE "+w.app.User)
+		if err := s.CaughtUp(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.plant(version4, w.app.User+"_hand", hand)
+		zombie := w.change(version2, version4, 9)
+		c := w.change(version3, version4, 9)
+		w.until(rotation.Engine.Disable, c, rotation.Done)
+		w.fails(rotation.Engine.Disable, zombie, fault.Fenced) // the version that had it before
+		w.until(rotation.Engine.Revoke, c, rotation.Done)
 	})
 }

@@ -57,8 +57,9 @@ func (t *target) known(ctx context.Context, q querier, r *role) (bool, error) {
 
 // mayEnd refuses to take anything from a login that isn't known to be this
 // secret's, unless it is alive and the secret's password opens it: then whoever
-// stored the version holds the login. It reports whether our comment has to say
-// so from now on.
+// stored the version holds the login. So it is with a login whose comment names
+// another version of this secret, under which it was stored before. It reports
+// whether our comment has to say so from now on.
 func (t *target) mayEnd(ctx context.Context) (claim bool, err error) {
 	s, err := t.asAdmin(ctx, "")
 	if err != nil {
@@ -69,11 +70,14 @@ func (t *target) mayEnd(ctx context.Context) (claim bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := t.commented(r, t.c.From); err != nil {
-		return false, err
+	taken := t.commented(r, t.c.From)
+	if taken != nil && !fault.Is(taken, fault.Fenced) {
+		return false, taken
 	}
-	if known, err := t.known(ctx, s, r); err != nil || known {
-		return false, err
+	if taken == nil {
+		if known, err := t.known(ctx, s, r); err != nil || known {
+			return false, err
+		}
 	}
 	if r.super {
 		return false, fault.New(fault.Blocked, "login %s is a superuser", r.name)
@@ -81,6 +85,9 @@ func (t *target) mayEnd(ctx context.Context) (claim bool, err error) {
 	if own, err := t.dial.connect(ctx, t.primary, t.from.login()); err == nil {
 		own.close()
 		return true, nil
+	}
+	if taken != nil {
+		return false, taken
 	}
 	return false, t.notOurs()
 }
@@ -94,6 +101,6 @@ func (t *target) notOurs() error {
 // takeIn writes our comment on a login that was proven to be the secret's.
 func (t *target) takeIn(ctx context.Context, tx pgx.Tx, r *role) error {
 	return writeComment(ctx, tx, r, r.name, comment{
-		Identity: r.name, Token: t.c.From, Gen: t.c.Rank, Secret: secretMark(t.c.Secret),
+		Identity: identityOf(r, r.name), Token: t.c.From, Gen: t.c.Rank, Secret: secretMark(t.c.Secret),
 	})
 }
