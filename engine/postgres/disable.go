@@ -138,7 +138,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	case t.terminates():
 		return rotation.Result{Outcome: rotation.Wait, Missing: left, After: c.Policy.Poll}, nil
 	}
-	if lsn, err = t.reopen(ctx, lock); err != nil {
+	if lsn, err = t.reopen(ctx, lock, func(context.Context, *role) error { return nil }); err != nil {
 		return rotation.Result{}, err
 	}
 	behind, err := t.replayed(ctx, lsn)
@@ -169,8 +169,8 @@ func (t *target) close(ctx context.Context, tx pgx.Tx, claim bool) error {
 	return run(ctx, tx, "closing "+r.name, "ALTER ROLE "+ident(r.name)+" NOLOGIN")
 }
 
-// reopen gives LOGIN back.
-func (t *target) reopen(ctx context.Context, lock string) (lsn string, err error) {
+// reopen gives LOGIN back, if the login may have it.
+func (t *target) reopen(ctx context.Context, lock string, may func(context.Context, *role) error) (lsn string, err error) {
 	return t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := readRole(ctx, tx, t.from.username)
 		if err != nil {
@@ -180,6 +180,9 @@ func (t *target) reopen(ctx context.Context, lock string) (lsn string, err error
 			return fault.New(fault.TooLate, "login %s is dropped", t.from.username)
 		}
 		if err := t.guard(ctx, tx, r, t.c.From); err != nil {
+			return err
+		}
+		if err := may(ctx, r); err != nil {
 			return err
 		}
 		return run(ctx, tx, "opening "+r.name, "ALTER ROLE "+ident(r.name)+" LOGIN VALID UNTIL 'infinity'")
@@ -296,7 +299,8 @@ func (e *Engine) Enable(ctx context.Context, c rotation.Change) (rotation.Result
 	if err != nil {
 		return rotation.Result{}, err
 	}
-	lsn, err := t.reopen(ctx, lock)
+	// Asked again under the lock: a revoke may have come in between.
+	lsn, err := t.reopen(ctx, lock, t.opens)
 	if err != nil {
 		return rotation.Result{}, err
 	}
@@ -328,11 +332,8 @@ func (t *target) stillThere(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tooLate := func(why string) error {
-		return fault.New(fault.TooLate, "login %s %s", t.from.username, why).WithHint("only rolling forward is left: rotate again")
-	}
 	if r == nil {
-		return tooLate("is dropped")
+		return t.tooLate("is dropped")
 	}
 	known, err := t.known(ctx, admin, r)
 	if err != nil {
@@ -341,6 +342,15 @@ func (t *target) stillThere(ctx context.Context) error {
 	if !known {
 		return t.notOurs()
 	}
+	return t.opens(ctx, r)
+}
+
+func (t *target) tooLate(why string) error {
+	return fault.New(fault.TooLate, "login %s %s", t.from.username, why).WithHint("only rolling forward is left: rotate again")
+}
+
+// opens reports whether From's password is still the login's.
+func (t *target) opens(ctx context.Context, r *role) error {
 	s, err := t.dial.connect(ctx, t.primary, t.from.login())
 	switch {
 	case err == nil:
@@ -350,7 +360,7 @@ func (t *target) stillThere(ctx context.Context) error {
 		// Expired passwords look like wrong ones; the proof afterwards decides.
 		return nil
 	case code(err) == "28P01":
-		return tooLate("has lost its password")
+		return t.tooLate("has lost its password")
 	}
 	return named(err, "trying "+t.from.username+" on "+t.primary)
 }
