@@ -3,76 +3,32 @@ package postgres_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/pgtest"
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// trap is a server of the attacker's. It keeps every byte that it is sent.
-type trap struct {
-	host string
-	port int
+// trap is a server of an attacker's, of which nobody may become a visitor.
+type trap struct{ *pgtest.Trap }
 
-	mu       sync.Mutex
-	accepted int
-	got      []byte
-}
-
-func newTrap(t *testing.T) *trap {
+func newTrap(t *testing.T) trap {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	tr, err := pgtest.NewTrap()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	tr := &trap{host: "127.0.0.1", port: l.Addr().(*net.TCPAddr).Port}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go tr.keep(conn)
-		}
-	}()
-	return tr
+	t.Cleanup(tr.Close)
+	return trap{tr}
 }
 
-func (tr *trap) keep(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
-	tr.mu.Lock()
-	tr.accepted++
-	tr.mu.Unlock()
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	buffer := make([]byte, 4096)
-	for {
-		n, err := conn.Read(buffer)
-		tr.mu.Lock()
-		tr.got = append(tr.got, buffer[:n]...)
-		tr.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (tr *trap) address() string { return net.JoinHostPort(tr.host, strconv.Itoa(tr.port)) }
-
-// untouched fails if anybody has come.
-func (tr *trap) untouched(t *testing.T, what string) {
+func (tr trap) untouched(t *testing.T, what string) {
 	t.Helper()
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	if tr.accepted > 0 {
-		t.Errorf("%s: the attacker's server got %d connections and %q", what, tr.accepted, tr.got)
-		tr.accepted, tr.got = 0, nil
+	if n, sent := tr.Visits(); n > 0 {
+		t.Errorf("%s: the attacker's server got %d connections and %q", what, n, sent)
 	}
 }
 
@@ -123,42 +79,42 @@ func TestASecretLeadsNobodyAstray(t *testing.T) {
 	admin, logins := w.ownAdmin()
 	other := "arn:aws:secretsmanager:eu-central-1:111122223333:secret:other-AbCdEf"
 	for name, change := range map[string]map[string]any{
-		"another port":              {"port": tr.port},
-		"another port as text":      {"port": strconv.Itoa(tr.port)},
-		"a name for the same host":  {"host": "localhost", "port": tr.port},
-		"IPv6":                      {"host": "::1", "port": tr.port},
-		"IPv6 in brackets":          {"host": "[::1]", "port": tr.port},
-		"IPv4 in IPv6":              {"host": "::ffff:127.0.0.1", "port": tr.port},
-		"IPv4 in short":             {"host": "127.1", "port": tr.port},
-		"IPv4 as a number":          {"host": "2130706433", "port": tr.port},
-		"every address":             {"host": "0.0.0.0", "port": tr.port},
-		"upper case":                {"host": "LOCALHOST", "port": tr.port},
+		"another port":              {"port": tr.Port},
+		"another port as text":      {"port": strconv.Itoa(tr.Port)},
+		"a name for the same host":  {"host": "localhost", "port": tr.Port},
+		"IPv6":                      {"host": "::1", "port": tr.Port},
+		"IPv6 in brackets":          {"host": "[::1]", "port": tr.Port},
+		"IPv4 in IPv6":              {"host": "::ffff:127.0.0.1", "port": tr.Port},
+		"IPv4 in short":             {"host": "127.1", "port": tr.Port},
+		"IPv4 as a number":          {"host": "2130706433", "port": tr.Port},
+		"every address":             {"host": "0.0.0.0", "port": tr.Port},
+		"upper case":                {"host": "LOCALHOST", "port": tr.Port},
 		"trailing dot":              {"host": "127.0.0.1."},
 		"white space":               {"host": " 127.0.0.1"},
 		"full-width digits":         {"host": "１２７.0.0.1"},
 		"ideographic dots":          {"host": "127。0。0。1"},
 		"a name in another script":  {"host": "lоcalhost"},
 		"punycode":                  {"host": "xn--lcalhost-2fg"},
-		"host with port":            {"host": tr.address()},
+		"host with port":            {"host": tr.Address()},
 		"a list of hosts":           {"host": "127.0.0.1,127.0.0.1"},
-		"a list with ports":         {"host": s.Primary.Address() + "," + tr.address()},
-		"a socket":                  {"host": "/tmp", "port": tr.port},
+		"a list with ports":         {"host": s.Primary.Address() + "," + tr.Address()},
+		"a socket":                  {"host": "/tmp", "port": tr.Port},
 		"an abstract socket":        {"host": "@keyturn"},
 		"a path":                    {"host": "127.0.0.1/x"},
-		"a URL":                     {"host": "postgres://" + tr.address() + "/x"},
+		"a URL":                     {"host": "postgres://" + tr.Address() + "/x"},
 		"a login before the host":   {"host": "app@127.0.0.1"},
-		"a login after the host":    {"host": "127.0.0.1@" + tr.host},
-		"keywords":                  {"host": "127.0.0.1 hostaddr=127.0.0.1 port=" + strconv.Itoa(tr.port)},
-		"a zone":                    {"host": "::1%lo", "port": tr.port},
-		"a zero byte":               {"host": "127.0.0.1\x00" + tr.host},
+		"a login after the host":    {"host": "127.0.0.1@" + tr.Host},
+		"keywords":                  {"host": "127.0.0.1 hostaddr=127.0.0.1 port=" + strconv.Itoa(tr.Port)},
+		"a zone":                    {"host": "::1%lo", "port": tr.Port},
+		"a zero byte":               {"host": "127.0.0.1\x00" + tr.Host},
 		"another admin":             {"masterarn": other},
 		"the admin in another case": {"masterarn": strings.ToUpper(adminARN)},
 		"plaintext":                 {"ssl": false},
 		"another engine":            {"engine": "mysql"},
-		"hostaddr":                  {"hostaddr": tr.host},
+		"hostaddr":                  {"hostaddr": tr.Host},
 		"sslmode":                   {"sslmode": "disable"},
 		"options":                   {"options": "-c role=postgres"},
-		"host in another case":      {"Host": tr.host},
+		"host in another case":      {"Host": tr.Host},
 	} {
 		for _, which := range []string{version1, version2} {
 			x := worldFor(w.ctx, t, s, w.app)
@@ -197,9 +153,9 @@ func TestASecretLeadsNobodyAstray(t *testing.T) {
 func TestNamesAreNoConnectionStrings(t *testing.T) {
 	s := servers["15"]
 	tr := newTrap(t)
-	port := strconv.Itoa(tr.port)
+	port := strconv.Itoa(tr.Port)
 	for _, name := range []string{"PGHOST", "PGHOSTADDR"} {
-		t.Setenv(name, tr.host)
+		t.Setenv(name, tr.Host)
 	}
 	t.Setenv("PGPORT", port)
 	t.Setenv("PGUSER", "postgres")
@@ -208,9 +164,9 @@ func TestNamesAreNoConnectionStrings(t *testing.T) {
 	w := newLogin(t, s)
 	admin, logins := w.ownAdmin()
 	for _, text := range []string{
-		"postgres host=" + tr.host + " port=" + port, "postgres://" + tr.address() + "/postgres", "postgresql://x:y@" + tr.address() + "/postgres?sslmode=disable",
-		"postgres?host=" + tr.host + "&port=" + port, "' hostaddr='" + tr.host + "' port='" + port, "postgres\thostaddr=" + tr.host, "service=x", "passfile=/etc/passwd",
-		"replication=true", "options=-crole=postgres", "postgres;host=" + tr.host,
+		"postgres host=" + tr.Host + " port=" + port, "postgres://" + tr.Address() + "/postgres", "postgresql://x:y@" + tr.Address() + "/postgres?sslmode=disable",
+		"postgres?host=" + tr.Host + "&port=" + port, "' hostaddr='" + tr.Host + "' port='" + port, "postgres\thostaddr=" + tr.Host, "service=x", "passfile=/etc/passwd",
+		"replication=true", "options=-crole=postgres", "postgres;host=" + tr.Host,
 	} {
 		for _, field := range []string{"dbname", "username", "password"} {
 			x := worldFor(w.ctx, t, s, w.app)
@@ -244,8 +200,8 @@ func TestTheAdminsSecretNamesAllowedHostsOnly(t *testing.T) {
 	tr := newTrap(t)
 	w := newLogin(t, s)
 	_, logins := w.ownAdmin()
-	for _, host := range []string{tr.host, "LOCALHOST", tr.address(), "/tmp", "127.0.0.1,127.0.0.1"} {
-		admin := map[string]any{"username": s.admin.User, "password": s.admin.Password, "host": host, "port": tr.port}
+	for _, host := range []string{tr.Host, "LOCALHOST", tr.Address(), "/tmp", "127.0.0.1,127.0.0.1"} {
+		admin := map[string]any{"username": s.admin.User, "password": s.admin.Password, "host": host, "port": tr.Port}
 		w.store.Add(adminARN, "admin-version", encodeJSON(t, admin))
 		w.begin(version2)
 		w.fails(rotation.Engine.Create, w.change(version1, version2, 1), fault.PolicyViolation)

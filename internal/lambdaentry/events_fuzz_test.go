@@ -142,3 +142,30 @@ func FuzzWatchEvent(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEmergencyEvent: an event that isn't the machine's changes nothing.
+func FuzzEmergencyEvent(f *testing.F) {
+	for _, act := range []string{"foretell", "mark", "cut", "replace", "bury", "Mark", ""} {
+		f.Add([]byte(`{"act":"` + act + `","secret":"arn:other","token":"` + token + `","cut":true,"cursor":"","polls":0}`))
+	}
+	f.Add([]byte(`{"act":"mark","Act":"cut","secret":"` + managed + `"}`))
+	f.Add([]byte(`{"act":"cut","cut":"` + canary + `"}`))
+	f.Fuzz(func(t *testing.T, event []byte) {
+		if strings.Contains(string(event), managed) {
+			return // a managed secret's emergency is what the event is for
+		}
+		r, p, store := rotator(t)
+		before := store.Labels(managed)
+		_, err := lambdaentry.Emergency(r)(t.Context(), event)
+		if err == nil {
+			t.Errorf("%q succeeded", event)
+			return
+		}
+		if !strings.Contains(string(event), "act") {
+			refusal(t, event, err)
+		}
+		if diff := cmp.Diff(before, store.Labels(managed)); diff != "" || len(p.started) > 0 || len(store.Calls()) > 0 {
+			t.Errorf("%q did something: %s %v %v", event, diff, p.started, store.Calls())
+		}
+	})
+}
