@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +34,11 @@ type Journal struct {
 	// Actor and ActorType go into records that name none.
 	Actor     string
 	ActorType ActorType
-	Log       *slog.Logger // nil means slog.Default
+	// Redact takes secrets out of a record's notes and of what is missing, which
+	// may be texts of errors; nil leaves them as they are. Redacting twice is
+	// redacting once.
+	Redact func(text string) string
+	Log    *slog.Logger // nil means slog.Default
 
 	mu   sync.Mutex // guards ends
 	ends map[string]place
@@ -97,6 +102,17 @@ func (j *Journal) Note(ctx context.Context, r Record) {
 	j.print(a.body)
 }
 
+func (j *Journal) redacted(texts []string) []string {
+	if j.Redact == nil {
+		return texts
+	}
+	out := slices.Clone(texts)
+	for i, text := range out {
+		out[i] = j.Redact(text)
+	}
+	return out
+}
+
 // complete fills in what the caller left out, makes the evidence canonical, and
 // refuses what can't be chained.
 func (j *Journal) complete(r Record) (Record, error) {
@@ -111,6 +127,7 @@ func (j *Journal) complete(r Record) (Record, error) {
 		r.ActorType = j.ActorType
 	}
 	r.Seq, r.PrevHash, r.Hash = 0, "", ""
+	r.Missing, r.Notes = j.redacted(r.Missing), j.redacted(r.Notes)
 	if len(r.Evidence) > 0 {
 		evidence, err := Canonical(r.Evidence)
 		r.Evidence = evidence // nothing, if that failed, so that the rest of it can still be printed

@@ -381,3 +381,25 @@ func decode(t testing.TB, body []byte, into any) {
 		t.Fatalf("%q: %v", body, err)
 	}
 }
+
+// What is missing is often the text of an error of others.
+func TestRecordsAreRedacted(t *testing.T) {
+	t.Parallel()
+	ledger, lines := &audittest.Memory{}, &bytes.Buffer{}
+	j := &audit.Journal{Ledger: ledger, Lines: lines, Log: quiet, Redact: func(text string) string { return strings.ReplaceAll(text, "hunter2", "[redacted]") }}
+	r := record(secret, "one", "drain", audit.ResultPhase, 0)
+	r.Missing, r.Notes = []string{"node a: password=hunter2"}, []string{"hunter2", "plain"}
+	if err := j.Record(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	j.Note(t.Context(), r)
+	if text := string(ledger.Body(key(secret, "one", 1))) + lines.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "plain") {
+		t.Errorf("the record says %s", text)
+	}
+	if r.Missing[0] != "node a: password=hunter2" {
+		t.Error("the caller's own record was changed")
+	}
+	if n := len(ledger.Keys()); n != 2 {
+		t.Errorf("%d documents: the same record was kept twice", n)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/lambdaentry"
 	"github.com/keyturn/keyturn/party/webhook"
 	"github.com/keyturn/keyturn/policy"
 	"github.com/keyturn/keyturn/policy/compile"
@@ -48,7 +49,7 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 	})}
 	return &rotation.Rotator{
 		Store: store, Engines: engines, Policies: policies,
-		Journal: &audit.Journal{Ledger: ledger, Lines: actor.Lines, Actor: actor.Name, ActorType: actor.Type, Now: actor.Now, Log: log},
+		Journal: &audit.Journal{Ledger: ledger, Lines: actor.Lines, Actor: actor.Name, ActorType: actor.Type, Redact: lambdaentry.Redact, Now: actor.Now, Log: log},
 		Runs:    &awsruns.Runs{API: sfn.NewFromConfig(cfg), StateMachine: s.StateMachine},
 		Now:     actor.Now, Log: log,
 	}, nil

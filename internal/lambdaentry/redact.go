@@ -50,6 +50,21 @@ func Redact(text string) string {
 	if !suspicious(text) {
 		return text
 	}
+	for range mostPasses {
+		once := redactOnce(text)
+		if once == text {
+			break
+		}
+		text = once
+	}
+	return text
+}
+
+// mostPasses is enough for what one pass leaves to look like a value for the
+// next; a text that was redacted stays as it is.
+const mostPasses = 8
+
+func redactOnce(text string) string {
 	spans := keyed(text)
 	for _, pattern := range patterns().others {
 		for _, at := range pattern.FindAllStringSubmatchIndex(text, -1) {
