@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -74,18 +73,18 @@ func TestC1_4_TheRotationTokenIsPassedOnUnchangedOrNotAtAll(t *testing.T) {
 		if got := r.put()["RotationToken"]; got != r.invoker.issued(version) {
 			t.Error("another RotationToken was passed on")
 		}
+	})
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
 		// AWS's events had none before June 2024.
-		if err := r.s.move(pending, "", version); err != nil {
-			t.Fatal(err)
-		}
-		r.settle()
-		version = r.strand()
-		if f := r.invoke(event{Step: "createSecret", SecretID: r.s.arn, Version: version}); f != nil {
-			t.Fatal(f.Message)
-		}
-		if got, ok := r.put()["RotationToken"]; ok {
-			t.Errorf("a RotationToken was made up: %v", got)
-		}
+		each(t, secretsmanager.Behaviour{}, func(t *testing.T, r *rig) {
+			if f := r.invoke(event{Step: "createSecret", SecretID: r.s.arn, Version: r.strand()}); f != nil {
+				t.Fatal(f.Message)
+			}
+			if got, ok := r.put()["RotationToken"]; ok {
+				t.Errorf("a RotationToken was made up: %v", got)
+			}
+		})
 	})
 }
 
@@ -104,8 +103,8 @@ func TestC3_1_ASecretWithoutAValueDoesNotRotate(t *testing.T) {
 	each(t, secretsmanager.Behaviour{}, func(_ *testing.T, r *rig) {
 		version := r.strand()
 		// As Secrets Manager answers for a secret that was made without a value.
-		r.local.SecretsManager.SetFault(func(_ context.Context, action string, before bool) error {
-			if action == "GetSecretValue" && before {
+		r.calls.refusing(func(c request) error {
+			if c.Action == "GetSecretValue" && c.In["VersionId"] != version {
 				return notFound
 			}
 			return nil
@@ -139,17 +138,14 @@ func TestC3_3_OnlyNotFoundMeansGenerate(t *testing.T) {
 	each(t, secretsmanager.Behaviour{}, func(t *testing.T, r *rig) {
 		version := r.strand()
 		for _, failure := range []error{throttled, decryption, internal} {
-			// Reads of the pending version fail; the current one may be read.
-			var fail bool
-			r.local.SecretsManager.SetFault(func(_ context.Context, action string, before bool) error {
-				if fail && before && action == "GetSecretValue" {
+			r.calls.refusing(func(c request) error {
+				if c.Action == "GetSecretValue" && c.In["VersionId"] == version {
 					return failure
 				}
 				return nil
 			})
-			fail = true
 			f := r.step("createSecret", version)
-			fail = false
+			r.calls.refusing(nil)
 			if f == nil {
 				t.Errorf("%v: createSecret succeeded", failure)
 			}

@@ -110,7 +110,7 @@ func buildFunctions(ctx context.Context) (string, error) {
 
 // newKeyturn makes a rig of Keyturn's own functions: rotateSecret, and those
 // that retire the old login after it.
-func newKeyturn(t *testing.T, b secretsmanager.Behaviour) *rig { return keyturn(t, b, time.Minute) }
+func newKeyturn(t *testing.T, b secretsmanager.Behaviour) *rig { return keyturn(t, b, 30*time.Second) }
 
 // newQuickKeyturn has a short time-out, because every drain waits for as long.
 func newQuickKeyturn(t *testing.T, b secretsmanager.Behaviour) *rig {

@@ -232,9 +232,17 @@ type request struct {
 
 // recorder is a proxy in front of the local AWS that keeps what goes through.
 type recorder struct {
-	URL  string
-	mu   sync.Mutex
-	seen []request
+	URL    string
+	mu     sync.Mutex
+	seen   []request
+	refuse func(request) error // decides about each call before it is made
+}
+
+// refusing sets which calls fail from now on; nil lets all through.
+func (r *recorder) refusing(refuse func(request) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuse = refuse
 }
 
 func record(t *testing.T, endpoint string) *recorder {
@@ -258,7 +266,14 @@ func record(t *testing.T, endpoint string) *recorder {
 		}
 		r.mu.Lock()
 		r.seen = append(r.seen, call)
+		refuse := r.refuse
 		r.mu.Unlock()
+		if refuse != nil {
+			if err := refuse(call); err != nil {
+				awsproto.WriteError(w, err)
+				return
+			}
+		}
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		proxy.ServeHTTP(w, req)
 	}))

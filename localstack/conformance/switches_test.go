@@ -28,19 +28,19 @@ var switches = map[string]func(*secretsmanager.Behaviour){
 	"ReuseStranded":    func(b *secretsmanager.Behaviour) { b.ReuseStranded = true },
 	"OldRateFires":     func(b *secretsmanager.Behaviour) { b.OldRateFires = true },
 	"ReadLag":          func(b *secretsmanager.Behaviour) { b.ReadLag = 300 * time.Millisecond },
-	"Throttle":         func(b *secretsmanager.Behaviour) { b.Throttle = everyTenth() },
+	"Throttle":         func(b *secretsmanager.Behaviour) { b.Throttle = every25th() },
 	"NoQuotas":         func(b *secretsmanager.Behaviour) { b.NoQuotas = true },
 }
 
-// everyTenth refuses each tenth call.
-func everyTenth() func(string) bool {
+// every25th refuses each 25th call.
+func every25th() func(string) bool {
 	var mu sync.Mutex
 	n := 0
 	return func(string) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		n++
-		return n%10 == 0
+		return n%25 == 0
 	}
 }
 

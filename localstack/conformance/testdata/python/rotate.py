@@ -23,7 +23,17 @@ from botocore.exceptions import ClientError
 # Older versions of boto3 don't know AWS_ENDPOINT_URL.
 secrets = boto3.client("secretsmanager", endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
 # Nor do they know RotationToken, which Secrets Manager has had since June 2024.
-TAKES_ROTATION_TOKEN = "RotationToken" in secrets.meta.service_model.operation_model("PutSecretValue").input_shape.members
+KNOWS_ROTATION_TOKEN = "RotationToken" in secrets.meta.service_model.operation_model("PutSecretValue").input_shape.members
+
+unknown = {}  # the members of the next call that this boto3 would refuse
+
+
+def add_unknown(params, **_):
+    params["body"] = json.dumps({**json.loads(params["body"]), **unknown}).encode()
+
+
+if not KNOWS_ROTATION_TOKEN:
+    secrets.meta.events.register("before-call.secrets-manager.PutSecretValue", add_unknown)
 
 # How long a token that was asked for may take to be accepted, in seconds.
 EFFECT = float(os.environ.get("EFFECT_SECONDS", "10"))
@@ -62,10 +72,12 @@ def create(arn, token, _secret, rotation_token):
     except secrets.exceptions.ResourceNotFoundException:
         pass
     password = secrets.get_random_password(PasswordLength=32, ExcludeCharacters="/@\"'\\:")["RandomPassword"]
-    more = {"RotationToken": rotation_token} if rotation_token and TAKES_ROTATION_TOKEN else {}
+    more = {"RotationToken": rotation_token} if rotation_token else {}
+    unknown.clear()
+    unknown.update(more)
     secrets.put_secret_value(
         SecretId=arn, ClientRequestToken=token, SecretString=json.dumps({**current, "token": password}),
-        VersionStages=["AWSPENDING"], **more)
+        VersionStages=["AWSPENDING"], **(more if KNOWS_ROTATION_TOKEN else {}))
 
 
 def put(arn, token, _secret, _rotation_token):
