@@ -10,10 +10,11 @@ FUNCTIONS  := $(notdir $(wildcard functions/*))
 GO         := go
 SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_FLAGS ?=
+FUZZTIME   ?= 10s
 CHAOS_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race bench lint vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz bench lint vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,13 @@ test: deps ## run every test, on real servers
 
 race: deps ## run every test with the race detector
 	$(GO) test -count=1 -race -timeout 40m ./...
+
+fuzz: ## fuzz every decoder and the redaction, FUZZTIME (10s) each; seeds alone run in make test
+	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's|^\./(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | sort | \
+	while read -r folder name; do \
+		echo "== $$folder $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$folder" || exit 1; \
+	done
 
 bench: deps ## measure the functions: size, cold start, memory, each step beside bare calls
 	$(GO) test -run '^$$' -bench . -benchtime 20x -timeout 20m ./internal/bench
