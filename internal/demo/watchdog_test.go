@@ -119,7 +119,7 @@ func (s *stage) cancelled(t *testing.T) string {
 	t.Helper()
 	s.replica(t, "SELECT pg_wal_replay_pause()") // it never sees the new login: the test step can't be done
 	token := s.rotateSecret(t)
-	s.eventually(t, "the new login is made", func(v rotation.Versions) bool {
+	s.eventually(t, "the new login is made", func(rotation.Versions) bool {
 		value, err := s.rotator.Store.Value(t.Context(), s.appARN, token)
 		if err != nil {
 			return false

@@ -48,7 +48,7 @@ func TestLabelRules(t *testing.T) {
 	must(t, s.Move(ctx, arn, rotation.Current, "v2", "v1"))
 	want := rotation.Versions{
 		"v1": {rotation.Retiring, rotation.Previous},
-		"v2": {rotation.Pending, rotation.Current},
+		"v2": {rotation.Pending, rotation.Candidate("v2"), rotation.Live("v2"), rotation.Current},
 	}
 	if diff := cmp.Diff(want, s.Labels(arn)); diff != "" {
 		t.Fatalf("labels (-want +got):\n%s", diff)
