@@ -123,8 +123,9 @@ func keyturn(t *testing.T, b secretsmanager.Behaviour, limit time.Duration) *rig
 	if servers.err != nil {
 		t.Fatal(servers.err)
 	}
+	dir := t.TempDir() // before the rig: it is removed after the functions have ended
 	r := newRig(t, b)
-	r.db = &database{cluster: servers.cluster, name: "app_" + uuid.NewString()[:8], dir: t.TempDir(), limit: limit}
+	r.db = &database{cluster: servers.cluster, name: "app_" + uuid.NewString()[:8], dir: dir, limit: limit}
 	app, err := r.db.cluster.CreateApp(t.Context(), r.db.name, r.db.name)
 	if err != nil {
 		t.Fatal(err)
