@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 )
 
@@ -73,7 +74,14 @@ func TestC7_4_CancelSwitchesOffAndLeavesTheLabels(t *testing.T) {
 		t.Errorf("RotationEnabled %v, NextRotationDate %v", d.RotationEnabled, d.NextRotationDate)
 	}
 	s.wantLabels(map[string]string{current: s.first, pending: version})
+	// The step that runs is not recalled, and no other one follows it.
 	s.takeBack("hold")
+	s.hasEnded("setSecret")
+	time.Sleep(s.patience / 200)
+	if diff := cmp.Diff([]string{"createSecret", "setSecret"}, s.steps()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	s.wantLabels(map[string]string{current: s.first, pending: version})
 }
 
 func TestC7_5_AValueSetByHandEndsTheRotation(t *testing.T) {

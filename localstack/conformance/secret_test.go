@@ -258,11 +258,22 @@ func (s *secret) reached(step string) {
 	s.eventually(step+" to be called", func() bool { return slices.Contains(s.steps(), step) })
 }
 
-// hasFailed waits until the probe has failed a step as it was told.
+// hasFailed waits until the probe has failed a step as it was told, and hasEnded
+// until it has come to the end of one, well or not.
 func (s *secret) hasFailed(step string) {
 	s.t.Helper()
-	s.eventually(step+" to fail", func() bool {
-		return slices.ContainsFunc(s.noted("failed-"), func(c call) bool { return c.Step == step })
+	s.hasNoted("failed-", step)
+}
+
+func (s *secret) hasEnded(step string) {
+	s.t.Helper()
+	s.hasNoted("ended-", step)
+}
+
+func (s *secret) hasNoted(kind, step string) {
+	s.t.Helper()
+	s.eventually(kind+step, func() bool {
+		return slices.ContainsFunc(s.noted(kind), func(c call) bool { return c.Step == step })
 	})
 }
 

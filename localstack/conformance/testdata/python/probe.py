@@ -5,6 +5,7 @@ tag also tells it to fail or to wait, so that the same test works on an account.
 
     event-<ns>    "<step> <version> <kind of SecretId> <digest of RotationToken>"
     failed-<ns>   the same, when the step is about to raise
+    ended-<ns>    the same, when it has done or failed what the step is
     fail=<step>   that step raises, for as long as the tag is there
     hold=<step>   that step waits until the tag is gone
 """
@@ -30,7 +31,10 @@ def handler(event, context):
     if tags(arn).get("fail") == step:
         note(arn, "failed", record)
         raise RuntimeError("told to fail")
-    rotate.handler(event, context)
+    try:
+        rotate.handler(event, context)
+    finally:
+        note(arn, "ended", record)
 
 
 def note(arn, kind, record):
