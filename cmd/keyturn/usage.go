@@ -104,7 +104,7 @@ var hints = map[fault.Name]string{
 	fault.DrainInProgress:    "wait: the old credential isn't revoked yet; keyturn status shows what it waits for",
 	fault.HeadExpired:        "read the cause in the execution, mend it, then rotate again",
 	fault.DrainExpired:       "keyturn status names who still uses the old credential; move it, then keyturn resume or keyturn rollback",
-	fault.IdentityInUse:      "give AWSCURRENT a login of its own by a new rotation, then keyturn resume",
+	fault.IdentityInUse:      "give AWSCURRENT a login of its own by aws secretsmanager put-secret-value (a rotation would wait for this drain), then keyturn resume",
 	fault.CredentialRejected: "mend the node that refuses it, then keyturn resume",
 	fault.PermissionDenied:   "grant the right that is named above, then run the command again",
 	fault.Blocked:            "mend everything that is listed above, then run the command again; nothing was changed",
