@@ -151,7 +151,7 @@ func (r *stepRow) measure(all []times) {
 }
 
 // worked notes the memory of functions that have done real work: the steps of
-// all rotations, and those of rotateSecret, rollback and watchdog here.
+// all rotations, and those of rotateSecret, emergency, rollback and watchdog here.
 func (d *duel) worked(b *testing.B) {
 	b.Helper()
 	token := uuid.NewString()
@@ -169,8 +169,9 @@ func (d *duel) worked(b *testing.B) {
 	}
 	by.label("KEYTURN_REJECTED", token, "")
 	for name, event := range map[string]string{
-		"rollback": fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"back","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
-		"watchdog": `{}`,
+		"emergency": fmt.Sprintf(`{"act":"foretell","secret":%q,"token":%q,"cut":false,"cursor":"","polls":0}`, d.third.ARN, token),
+		"rollback":  fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"back","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
+		"watchdog":  `{}`,
 	} {
 		out, err := d.aws.Lambda.Invoke(d.ctx, name, []byte(event))
 		if err != nil || out.FunctionError != "" {
