@@ -100,17 +100,12 @@ func (s *stage) over(t *testing.T) map[string]string {
 	return s.ends(t)
 }
 
-// harmless checks that no consumer was refused. How fast it was is for the demo
-// itself to judge, which runs alone: a test's machine may have other work.
+// harmless checks that no consumer noticed.
 func (s *stage) harmless(t *testing.T) {
 	t.Helper()
 	totals := s.load.Stop()
-	late := totals.Reasons["late"]
-	if totals.Requests == 0 || totals.Failed > late || totals.AuthRetries > 0 {
-		t.Errorf("%d requests, %d failed, %d logins tried again: %v", totals.Requests, totals.Failed-late, totals.AuthRetries, totals.FailedDetail)
-	}
-	if late > 0 {
-		t.Logf("%d of %d requests were late", late, totals.Requests)
+	if totals.Requests == 0 || totals.Failed > 0 || totals.AuthRetries > 0 {
+		t.Errorf("%d requests, %d failed, %d logins tried again: %v", totals.Requests, totals.Failed, totals.AuthRetries, totals.FailedDetail)
 	}
 }
 
