@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -159,20 +160,11 @@ func (r *Rotator) Replace(ctx context.Context, req Request) (Result, error) {
 	if situation := Read(v, s.policy.Driver); situation.Need != NeedNothing {
 		ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Retry: true, Emergency: true})
 		wait.Missing = []string{"what is under way has to end first: " + string(situation.Direction) + " " + situation.Token}
-		return wait, cmpErr(err, stuck(ensured.Run, ensured.After))
+		return wait, cmp.Or(err, stuck(ensured.Run, ensured.After))
 	}
 	run, err := r.StartHead(ctx, s.desc.ARN, req.Token)
 	wait.Missing = []string{"the new credential isn't current yet"}
-	return wait, cmpErr(err, stuck(run, 0))
-}
-
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return wait, cmp.Or(err, stuck(run, 0))
 }
 
 // stuck is the fault of a run that waits for a person, or nil.
@@ -201,7 +193,7 @@ func (r *Rotator) Bury(ctx context.Context, req Request) (Result, error) {
 	}
 	slices.Sort(alive)
 	ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Emergency: true})
-	return Result{Outcome: Wait, After: emergencyPoll, Missing: alive}, cmpErr(err, stuck(ensured.Run, ensured.After))
+	return Result{Outcome: Wait, After: emergencyPoll, Missing: alive}, cmp.Or(err, stuck(ensured.Run, ensured.After))
 }
 
 // isStolen reports a version that nobody may bring back.
