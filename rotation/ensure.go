@@ -219,10 +219,12 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 }
 
 // restartable reports a failed run that is worth another one, as its fault is
-// worth a retry; the rest is for a person.
+// worth a retry, or that only had too many events for one execution's history;
+// the rest is for a person.
 func restartable(run Run) bool {
 	cause := causeOf(run)
-	return fault.Name(cause).Class() == fault.Retry || isPlatform(cause)
+	full := strings.Contains(run.Cause, "maximum number of history events") // Step Functions' own words
+	return fault.Name(cause).Class() == fault.Retry || isPlatform(cause) || full
 }
 
 // causeOf reads the error that a failed run names in its cause, or "".

@@ -132,6 +132,7 @@ func TestTheNextGeneration(t *testing.T) {
 		{"stuck for a person", rotation.RunFailed, terminal, time.Hour, false, false},
 		{"a person has looked", rotation.RunFailed, terminal, 10 * time.Second, true, true},
 		{"a person is too quick", rotation.RunFailed, terminal, 9 * time.Second, true, false},
+		{"too many events", rotation.RunFailed, "The execution reached the maximum number of history events (25000).", 20 * time.Second, false, true},
 		{"cause that nobody wrote", rotation.RunFailed, "text", time.Hour, false, false},
 	}
 	for _, tt := range tests {

@@ -60,7 +60,7 @@ var notCompared = []struct {
 	why, end string
 }{
 	{
-		scenario{name: "two steps send each other back for ever", direction: rotation.Forward, script: script{"disableSecret": {"reopened"}}},
+		scenario{name: "a poll that isn't counted", direction: rotation.Forward, script: script{"disableSecret": {answered(`"reopened"`, "60", "1")}}},
 		"it keeps no history, so that 25,000 events don't end the run", "States.Runtime",
 	},
 	{
@@ -84,7 +84,7 @@ func TestWhatOnlyOursCanRun(t *testing.T) {
 
 func drawScenario(rt *rapid.T) scenario {
 	outcome := rapid.SampledFrom(slices.Concat([]string{"perhaps"}, outcomes()))
-	number := rapid.SampledFrom([]string{"0", "1", "59.0", "6e1", "1999", "2e3", "2000.5", "-1", "1.5", "null", `"x"`, "true", "[]"})
+	number := rapid.SampledFrom([]string{"0", "1", "59.0", "6e1", "1499", "15e2", "1500.5", "-1", "1.5", "null", `"x"`, "true", "[]"})
 	payload := rapid.Custom(func(rt *rapid.T) string {
 		text := answered(fmt.Sprintf("%q", outcome.Draw(rt, "outcome")), number.Draw(rt, "after"), number.Draw(rt, "polls"))
 		if lost := rapid.SampledFrom([]string{"", "", "", `"missing":["db-2"],`, `"cursor":"c",`}).Draw(rt, "lost"); lost != "" {

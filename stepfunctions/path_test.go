@@ -69,7 +69,7 @@ func TestHandOverToTheNextGeneration(t *testing.T) {
 			s["startExecution"] = []string{":Sfn.ExecutionAlreadyExistsException"}
 		}
 		p := play(t, scenario{direction: rotation.Forward, driver: rotation.DriverSecretsManager, script: s})
-		if p.calls["drainCheck"] != 2000 || p.Path[len(p.Path)-1] != "HandedOver" || p.Status != asl.Succeeded {
+		if p.calls["drainCheck"] != 1500 || p.Path[len(p.Path)-1] != "HandedOver" || p.Status != asl.Succeeded {
 			t.Fatalf("taken %v: %d polls, end %s, %v", taken, p.calls["drainCheck"], p.Path[len(p.Path)-1], p.Error)
 		}
 		last := p.trace.Calls[len(p.trace.Calls)-1].Input.(map[string]any)

@@ -84,21 +84,23 @@ var scenarios = []scenario{
 	{"a wait that is text", rotation.Forward, bySecretsManager, script{"adoptSecret": {answered(`"wait"`, `"60"`, "1")}}, "Adopt"},
 	{"a hold that is absurd", rotation.Forward, bySecretsManager, script{"disableSecret": {answered(`"done"`, `{}`, "1")}}, "Adopt Drain Disable Hold"},
 
-	{"the last poll", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"wait"`, "60", "1999"), "done"}}, "Adopt Drain Drain Disable Hold Revoke Stable"},
-	{"one poll too many", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"unknown"`, "60", "2000")}}, "Adopt Drain HandOver HandedOver"},
-	{"done at the last poll", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"done"`, "60", "2000")}, "disableSecret": {answered(`"reopened"`, "60", "2000"), "done"}}, "Adopt Drain Disable Drain Disable Hold Revoke Stable"},
-	{"2000 polls", rotation.Forward, bySecretsManager, script{"adoptSecret": {answered(`"done"`, "60", "1990")}, "drainCheck": {"wait"}}, "Adopt" + strings.Repeat(" Drain", 10) + " HandOver HandedOver"},
-	{"2000 polls of the head", rotation.Head, byMachine, script{"testSecret": {answered(`"wait"`, "60", "2000")}}, "Create Set Test HandOver HandedOver"},
-	{"2000 polls of the abort", rotation.Head, byMachine, script{"testSecret": {":Keyturn.Internal"}, "rollback": {answered(`"wait"`, "60", "2000")}}, "Create Set Test Abort HandOver HandedOver"},
-	{"2000 polls on the way back", rotation.Back, bySecretsManager, script{"rollback": {answered(`"unknown"`, "60", "2000")}}, "Rollback HandOver HandedOver"},
+	{"the last poll", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"wait"`, "60", "1499"), "done"}}, "Adopt Drain Drain Disable Hold Revoke Stable"},
+	{"one poll too many", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"unknown"`, "60", "1500")}}, "Adopt Drain HandOver HandedOver"},
+	{"done at the last poll", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"done"`, "60", "1500")}, "disableSecret": {answered(`"reopened"`, "60", "1500")}}, "Adopt Drain Disable HandOver HandedOver"},
+	{"two steps send each other back for ever", rotation.Forward, bySecretsManager, script{"drainCheck": {answered(`"done"`, "60", "1497"), "done"}, "disableSecret": {"reopened"}}, "Adopt" + strings.Repeat(" Drain Disable", 3) + " HandOver HandedOver"},
+	{"displaced versions without end", rotation.Forward, bySecretsManager, script{"revokeSecret": {answered(`"reopened"`, "60", "1500")}}, "Adopt Drain Disable Hold Revoke HandOver HandedOver"},
+	{"1500 polls", rotation.Forward, bySecretsManager, script{"adoptSecret": {answered(`"done"`, "60", "1490")}, "drainCheck": {"wait"}}, "Adopt" + strings.Repeat(" Drain", 10) + " HandOver HandedOver"},
+	{"1500 polls of the head", rotation.Head, byMachine, script{"testSecret": {answered(`"wait"`, "60", "1500")}}, "Create Set Test HandOver HandedOver"},
+	{"1500 polls of the abort", rotation.Head, byMachine, script{"testSecret": {":Keyturn.Internal"}, "rollback": {answered(`"wait"`, "60", "1500")}}, "Create Set Test Abort HandOver HandedOver"},
+	{"1500 polls on the way back", rotation.Back, bySecretsManager, script{"rollback": {answered(`"unknown"`, "60", "1500")}}, "Rollback HandOver HandedOver"},
 	{"the next run is there already", rotation.Forward, bySecretsManager, script{
-		"drainCheck": {answered(`"wait"`, "60", "2000")}, "startExecution": {":Sfn.ExecutionAlreadyExistsException"},
+		"drainCheck": {answered(`"wait"`, "60", "1500")}, "startExecution": {":Sfn.ExecutionAlreadyExistsException"},
 	}, "Adopt Drain HandOver HandedOver"},
 	{"the next run can't be started", rotation.Forward, bySecretsManager, script{
-		"drainCheck": {answered(`"wait"`, "60", "2000")}, "startExecution": {":Sfn.StateMachineDoesNotExistException"},
+		"drainCheck": {answered(`"wait"`, "60", "1500")}, "startExecution": {":Sfn.StateMachineDoesNotExistException"},
 	}, "Adopt Drain HandOver RotationStuck"},
 	{"the next run is started at the third try", rotation.Forward, bySecretsManager, script{
-		"drainCheck": {answered(`"wait"`, "60", "2000")}, "startExecution": {":Sfn.SdkClientException", "hang", "done"},
+		"drainCheck": {answered(`"wait"`, "60", "1500")}, "startExecution": {":Sfn.SdkClientException", "hang", "done"},
 	}, "Adopt Drain HandOver HandedOver"},
 }
 
@@ -114,7 +116,7 @@ func everyError() []scenario {
 		direction rotation.Direction
 		before    script
 	}
-	pending := answered(`"wait"`, "60", "2000")
+	pending := answered(`"wait"`, "60", "1500")
 	calls := []call{
 		{"createSecret", rotation.Head, nil}, {"setSecret", rotation.Head, nil}, {"testSecret", rotation.Head, nil}, {"finishSecret", rotation.Head, nil},
 		{"rollback", rotation.Head, script{"testSecret": {":Keyturn.CredentialRejected"}}}, {"rollback", rotation.Back, nil},
@@ -230,7 +232,7 @@ func answerOf(answers []string, n, polls int, started bool) answer {
 		return answer{Result: json.RawMessage(`{"ExecutionArn":"arn:next","StartDate":"2026-01-01T00:00:00Z"}`)}
 	case strings.HasPrefix(text, "{"):
 		return answer{Result: asl.LambdaResult([]byte(text))}
-	case text == "wait" || text == "unknown":
+	case text == "wait" || text == "unknown" || text == "reopened":
 		polls++
 	}
 	return answer{Result: asl.LambdaResult(fmt.Appendf(nil, `{"outcome":%q,"missing":[],"after_seconds":60,"cursor":"c","polls":%d}`, text, polls))}

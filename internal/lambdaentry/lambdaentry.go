@@ -177,7 +177,8 @@ func answer(res rotation.Result, polls int) stepAnswer {
 	if missing == nil {
 		missing = []string{}
 	}
-	if res.Outcome == rotation.Wait || res.Outcome == rotation.Unknown {
+	switch res.Outcome {
+	case rotation.Wait, rotation.Unknown, rotation.Reopened: // whatever may come again without end
 		polls++
 	}
 	return stepAnswer{

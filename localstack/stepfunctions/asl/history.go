@@ -30,7 +30,7 @@ type history struct {
 }
 
 var errHistoryFull = &Error{
-	Name: Runtime, Cause: "the execution reached the maximum number of history events (25000)",
+	Name: Runtime, Cause: "The execution reached the maximum number of history events (25000).",
 }
 
 // add records an event; the last place is kept for the execution's end.
