@@ -46,7 +46,7 @@ It exits with 1 if the run didn't show what a rotation promises.`,
 				for _, f := range failures {
 					fmt.Fprintln(cmd.ErrOrStderr(), "keyturn: not shown:", f)
 				}
-				fmt.Fprintln(cmd.ErrOrStderr(), "hint: the report shows when; run it again with --keep to have the logs, or with a lower --rate if this machine is slow")
+				fmt.Fprintln(cmd.ErrOrStderr(), hintAfter(outcome))
 				return errFailed{}
 			}
 			return nil
@@ -66,6 +66,13 @@ It exits with 1 if the run didn't show what a rotation promises.`,
 	f.StringVar(&o.Functions, "functions", "", "folder of built functions (default: build them)")
 	f.DurationVar(&o.Baseline, "baseline", 6*time.Second, "how long the same load runs without rotation first")
 	return cmd
+}
+
+func hintAfter(o demo.Outcome) string {
+	if o.Void {
+		return "hint: the run is void, others had this machine's processors; run it again"
+	}
+	return "hint: the report shows when; run it again with --keep to have the logs, or with a lower --rate if this machine is slow"
 }
 
 func show(w io.Writer, asJSON bool, o demo.Options, r demo.Outcome) error {

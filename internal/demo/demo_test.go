@@ -11,14 +11,20 @@ import (
 	"github.com/keyturn/keyturn/fault"
 )
 
+// play plays a demo, and again if others had the machine's processors meanwhile.
 func play(t *testing.T, o Options) Outcome {
 	t.Helper()
 	o.Progress, o.Baseline = t.Output(), 3*time.Second
-	outcome, err := Run(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
+	for tries := 1; ; tries++ {
+		outcome, err := Run(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !outcome.Void || tries == 3 {
+			return outcome
+		}
+		t.Logf("play %d is void: %v", tries, outcome.FirstFailures)
 	}
-	return outcome
 }
 
 func TestNobodyNoticesARotation(t *testing.T) {

@@ -100,11 +100,12 @@ func (s *stage) over(t *testing.T) map[string]string {
 	return s.ends(t)
 }
 
-// harmless checks that no consumer noticed.
+// harmless checks that no consumer noticed. A request that was late because
+// the machine itself stood still says nothing of that.
 func (s *stage) harmless(t *testing.T) {
 	t.Helper()
 	totals := s.load.Stop()
-	if totals.Requests == 0 || totals.Failed > 0 || totals.AuthRetries > 0 {
+	if totals.Requests == 0 || totals.Failed > totals.Stolen || totals.AuthRetries > 0 {
 		t.Errorf("%d requests, %d failed, %d logins tried again: %v", totals.Requests, totals.Failed, totals.AuthRetries, totals.FailedDetail)
 	}
 }

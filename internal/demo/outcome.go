@@ -22,6 +22,11 @@ type Outcome struct {
 	FailedAfterReverse    *int64           `json:"failed_requests_after_reverse,omitempty"`
 	FailureReasons        map[string]int64 `json:"failure_reasons,omitempty"`
 	FirstFailures         []string         `json:"first_failures,omitempty"`
+	// LateOnStolenTime is how many of the first 20 failures were only late, while
+	// the hypervisor had taken a processor away for half the deadline or longer.
+	LateOnStolenTime int64 `json:"late_on_stolen_time,omitempty"`
+	// Void says that this is all that is wrong: the run has to be repeated.
+	Void bool `json:"void,omitempty"`
 	// ServerRejections are refusals in the servers' logs of logins that had to
 	// be accepted.
 	ServerRejections int      `json:"server_rejections"`
@@ -59,7 +64,7 @@ func (o Outcome) Failures() []string {
 			wrong = append(wrong, fmt.Sprintf(format, args...))
 		}
 	}
-	check(o.FailedRequests == 0, "%d requests failed", o.FailedRequests)
+	check(o.FailedRequests == 0, "%d requests failed, %d of them late while the hypervisor had taken a processor away", o.FailedRequests, o.LateOnStolenTime)
 	check(o.AuthRetries == 0, "%d logins had to be tried again", o.AuthRetries)
 	check(o.ServerRejections == 0, "the servers refused %d logins that had to be accepted", o.ServerRejections)
 	check(o.OldLoginResult == report.Rejected, "the old login is %s", o.OldLoginResult)
@@ -67,6 +72,11 @@ func (o Outcome) Failures() []string {
 	check(o.OrphanRoles == 0, "%d login roles are left over", o.OrphanRoles)
 	check(o.AuditOK, "the audit trail doesn't verify: %s", strings.Join(o.AuditFindings, "; "))
 	return wrong
+}
+
+// void reports a run that says something of the machine only.
+func (o Outcome) void() bool {
+	return !o.naive && o.FailedRequests > 0 && o.FailedRequests == o.LateOnStolenTime && len(o.Failures()) == 1
 }
 
 // data is what the HTML report shows.

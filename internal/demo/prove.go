@@ -39,6 +39,7 @@ func (s *stage) prove(ctx context.Context) (Outcome, error) {
 	}
 	o.LeakedIn, err = s.leaks(ctx)
 	o.LeakedSecretValues, o.Unread = len(o.LeakedIn), s.unread
+	o.Void = o.void()
 	return o, err
 }
 
@@ -57,9 +58,13 @@ func (s *stage) measured() Outcome {
 		during: during, baseline: baseline, naive: s.options.Naive,
 	}
 	for _, f := range during.FailedDetail {
-		o.FirstFailures = append(o.FirstFailures, fmt.Sprintf("%.1f s %s: %s after %s",
-			f.At.Sub(s.started).Seconds(), f.Consumer, f.Reason, f.Latency.Round(time.Millisecond)))
+		text := fmt.Sprintf("%.1f s %s: %s after %s", f.At.Sub(s.started).Seconds(), f.Consumer, f.Reason, f.Latency.Round(time.Millisecond))
+		if f.Stolen > 0 {
+			text += fmt.Sprintf(", of which a processor was taken away for %s", f.Stolen.Round(time.Millisecond))
+		}
+		o.FirstFailures = append(o.FirstFailures, text)
 	}
+	o.LateOnStolenTime = during.Stolen
 	if s.options.KillRandom {
 		o.KilledFunctions, o.StoppedExecutions = s.chaos.Killed, s.chaos.Stopped
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -194,7 +195,7 @@ func warm(ctx context.Context, acquire func(context.Context) (*pgxpool.Conn, err
 func (w *pooled) do(ctx context.Context) (string, error) {
 	conn, err := w.pool.Acquire(ctx)
 	if err != nil {
-		return "", err
+		return "", errors.Join(errNoConnection, err)
 	}
 	defer conn.Release()
 	login, _ := pgxauth.Login(conn.Conn())
@@ -243,7 +244,7 @@ type visitor struct {
 func (w *visitor) do(ctx context.Context) (string, error) {
 	conn, err := w.credentials.Connect(ctx, w.cfg)
 	if err != nil {
-		return "", err
+		return "", errors.Join(errNoConnection, err)
 	}
 	login, _ := pgxauth.Login(conn)
 	_, err = conn.Exec(ctx, w.statement)

@@ -108,7 +108,12 @@ func (e *environ) do(ctx context.Context) (string, error) {
 	p.users.Add(1)
 	e.mu.Unlock()
 	defer p.users.Done()
-	_, err := p.pool.Exec(ctx, e.run.cfg.Statement)
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return p.env.user, errors.Join(errNoConnection, err)
+	}
+	defer conn.Release()
+	_, err = conn.Exec(ctx, e.run.cfg.Statement)
 	return p.env.user, err
 }
 

@@ -143,10 +143,13 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// undisturbed is a machine that nobody took a processor from.
+func undisturbed(time.Time, time.Time) time.Duration { return 0 }
+
 func TestIntervalsAddUp(t *testing.T) {
 	t.Parallel()
 	count := counters{}
-	r := newRecorder(100*time.Millisecond, func() counters { return count })
+	r := newRecorder(100*time.Millisecond, func() counters { return count }, undisturbed)
 	at := time.Now()
 	r.mark("baseline", at)
 	first := r.current()
@@ -177,7 +180,7 @@ func TestIntervalsAddUp(t *testing.T) {
 
 func TestSeriesStaysBounded(t *testing.T) {
 	t.Parallel()
-	r := newRecorder(time.Second, func() counters { return counters{} })
+	r := newRecorder(time.Second, func() counters { return counters{} }, undisturbed)
 	at := time.Now()
 	const seconds = 3 * keptSeconds
 	for i := range seconds {
@@ -202,12 +205,58 @@ func TestSeriesStaysBounded(t *testing.T) {
 
 func TestFailureDetailIsBounded(t *testing.T) {
 	t.Parallel()
-	r := newRecorder(time.Second, func() counters { return counters{} })
+	r := newRecorder(time.Second, func() counters { return counters{} }, undisturbed)
 	for range 100 {
 		r.record(r.current(), answer{reason: reasonLate})
 	}
 	if got := r.totals(); len(got.FailedDetail) != keptFailures || got.Reasons[reasonLate] != 100 {
 		t.Errorf("got %d details, %v", len(got.FailedDetail), got.Reasons)
+	}
+}
+
+// Only lateness is laid on the machine, and only if it has lost half the deadline.
+func TestLateOnStolenTime(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1000, 0)
+	lost := func(from, to time.Time) time.Duration {
+		if at.Before(from) || at.After(to) {
+			return 0
+		}
+		return 130 * time.Millisecond
+	}
+	tests := map[string]struct {
+		deadline time.Duration
+		a        answer
+		want     int64
+	}{
+		"late then":             {250 * time.Millisecond, answer{at: at.Add(10 * time.Millisecond), reason: reasonLate, where: where(nil)}, 1},
+		"late at another time":  {250 * time.Millisecond, answer{at: at.Add(time.Second), reason: reasonLate}, 0},
+		"a longer deadline":     {300 * time.Millisecond, answer{at: at, reason: reasonLate}, 0},
+		"refused then":          {250 * time.Millisecond, answer{at: at, reason: reasonLogin + "28P01"}, 0},
+		"terminated then":       {250 * time.Millisecond, answer{at: at, reason: reasonTerminated}, 0},
+		"no connection then":    {250 * time.Millisecond, answer{at: at, reason: reasonConnect}, 0},
+		"a success is no fault": {250 * time.Millisecond, answer{at: at}, 0},
+	}
+	for name, tt := range tests {
+		r := newRecorder(tt.deadline, func() counters { return counters{} }, lost)
+		r.record(r.current(), tt.a)
+		if got := r.totals().Stolen; got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
+func TestWhereALateRequestWas(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		", answered":                 nil,
+		", logging in":               errors.Join(errNoConnection, &pgconn.ConnectError{}),
+		", waiting for a connection": errors.Join(errNoConnection, context.DeadlineExceeded),
+		", in a statement":           context.DeadlineExceeded,
+	} {
+		if got := where(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
 	}
 }
 

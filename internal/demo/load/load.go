@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyturn/keyturn/consumer/pgxauth"
+	"github.com/keyturn/keyturn/internal/demo/witness"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -124,6 +125,7 @@ type Run struct {
 	base      *pgx.ConnConfig
 	consumers []*consumer
 	recorder  *recorder
+	witness   *witness.Witness
 	restarts  *restarts // nil without environ consumers
 
 	cancel   context.CancelFunc
@@ -150,7 +152,8 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 		r.close(ctx)
 		return nil, err
 	}
-	r.recorder = newRecorder(cfg.Deadline, r.counters)
+	r.witness = witness.Start()
+	r.recorder = newRecorder(cfg.Deadline, r.counters, r.witness.Lost)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancel = cancel
 	r.loops.Go(func() { r.schedule(running) })
@@ -223,6 +226,7 @@ func (r *Run) Stop() Totals {
 		r.cancel()
 		r.loops.Wait()
 		r.requests.Wait()
+		r.witness.Stop()
 		r.recorder.end(time.Now())
 		r.final = r.recorder.totals()
 		r.close(context.Background())

@@ -42,3 +42,21 @@ func reasonOf(err error, late bool) string {
 		return reasonBroken
 	}
 }
+
+// errNoConnection marks what failed before a request had a connection.
+var errNoConnection = errors.New("no connection yet")
+
+// where says what a late request was waiting for when its time was over.
+func where(err error) string {
+	var connect *pgconn.ConnectError
+	switch {
+	case err == nil:
+		return ", answered"
+	case errors.As(err, &connect):
+		return ", logging in"
+	case errors.Is(err, errNoConnection):
+		return ", waiting for a connection"
+	default:
+		return ", in a statement"
+	}
+}

@@ -3,6 +3,7 @@ package load
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,10 @@ type Totals struct {
 	Reasons map[string]int64
 	// FailedDetail holds the first 20 failures.
 	FailedDetail []Failure
+	// Stolen counts those of FailedDetail that were only late, while the
+	// hypervisor had taken a processor away for at least half the deadline: they
+	// say something of the machine, and nothing of the rotation.
+	Stolen int64
 	// P50 … Max are latencies from the due time. A failed request counts as at
 	// least the deadline, and a long transaction's own length isn't in them.
 	P50, P99, P999, Max time.Duration
@@ -40,6 +45,8 @@ type Failure struct {
 	Consumer string
 	Reason   string
 	Latency  time.Duration
+	// Stolen is for how long the hypervisor had taken a processor away meanwhile.
+	Stolen time.Duration
 }
 
 // Second is one point of the series.
@@ -64,6 +71,7 @@ type answer struct {
 	consumer string
 	latency  time.Duration
 	reason   string
+	where    string // of a late one
 }
 
 // interval is a named part of the run. Requests belong to the interval in which
@@ -84,6 +92,7 @@ type interval struct {
 type recorder struct {
 	deadline time.Duration
 	counters func() counters
+	lost     func(from, to time.Time) time.Duration
 
 	mu      sync.Mutex
 	order   []*interval
@@ -96,8 +105,8 @@ type recorder struct {
 	partial []Second
 }
 
-func newRecorder(deadline time.Duration, count func() counters) *recorder {
-	r := &recorder{deadline: deadline, counters: count, pending: 1}
+func newRecorder(deadline time.Duration, count func() counters, lost func(from, to time.Time) time.Duration) *recorder {
+	r := &recorder{deadline: deadline, counters: count, lost: lost, pending: 1}
 	r.mark("start", time.Now())
 	return r
 }
@@ -153,7 +162,7 @@ func (r *recorder) record(i *interval, a answer) {
 			i.terminated++
 		}
 		if len(i.failures) < keptFailures {
-			i.failures = append(i.failures, Failure{At: a.at, Consumer: a.consumer, Reason: a.reason, Latency: a.latency})
+			i.failures = append(i.failures, Failure{At: a.at, Consumer: a.consumer, Reason: a.reason + a.where, Latency: a.latency})
 		}
 	}
 	i.latency.add(a.latency)
@@ -189,6 +198,13 @@ func (r *recorder) totals(names ...string) Totals {
 	}
 	slices.SortStableFunc(t.FailedDetail, func(a, b Failure) int { return a.At.Compare(b.At) })
 	t.FailedDetail = t.FailedDetail[:min(len(t.FailedDetail), keptFailures)]
+	for i := range t.FailedDetail {
+		f := &t.FailedDetail[i]
+		f.Stolen = r.lost(f.At.Add(-f.Latency), f.At)
+		if strings.HasPrefix(f.Reason, reasonLate) && f.Stolen >= r.deadline/2 {
+			t.Stolen++
+		}
+	}
 	t.Requests, t.Max, t.Latency = all.n, all.max, all.bars()
 	t.P50, t.P99, t.P999 = all.quantile(0.5), all.quantile(0.99), all.quantile(0.999)
 	return t

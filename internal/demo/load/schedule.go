@@ -88,9 +88,11 @@ func (r *Run) launch(ctx context.Context, c *consumer, due time.Time) {
 		if err == nil {
 			c.used(login, now)
 		}
-		r.recorder.record(interval, answer{
-			at: now, consumer: c.name, latency: now.Sub(due) - c.lasts, reason: reasonOf(err, now.After(deadline)),
-		})
+		a := answer{at: now, consumer: c.name, latency: now.Sub(due) - c.lasts, reason: reasonOf(err, now.After(deadline))}
+		if a.reason == reasonLate {
+			a.where = where(err)
+		}
+		r.recorder.record(interval, a)
 	})
 }
 

@@ -116,6 +116,7 @@ type Failure struct {
 	Consumer string
 	Reason   string
 	Latency  time.Duration
+	Stolen   time.Duration // for how long the hypervisor had taken a processor away meanwhile
 }
 
 // AuditRecord is one line of the audit trail.
