@@ -14,7 +14,7 @@ func (r *Rotator) Finish(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	already, err := guardHead(s.desc.Versions, req.Token)
+	already, err := r.guard(ctx, &s)
 	if err != nil {
 		return Result{}, err
 	}

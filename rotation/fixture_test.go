@@ -161,6 +161,7 @@ type world struct {
 	runs    *runs
 	journal *journal
 	now     time.Time
+	slept   time.Duration // for labels and values that may be late
 }
 
 func newWorld(t *testing.T, driver rotation.Driver) *world {
@@ -182,6 +183,7 @@ func newWorld(t *testing.T, driver rotation.Driver) *world {
 			HeadLimit: time.Minute, FunctionLimit: 10 * time.Second, Hash: "h",
 		}},
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Sleep: func(ctx context.Context, d time.Duration) error { w.slept += d; return ctx.Err() },
 	}
 	return w
 }

@@ -33,6 +33,31 @@ func guardHead(v Versions, token string) (already bool, err error) {
 	return false, nil
 }
 
+// guard is guardHead, which looks again for a moment where the labels may merely
+// be late: reads of Secrets Manager may lag behind its writes (FACTS C4.1).
+func (r *Rotator) guard(ctx context.Context, s *scene) (already bool, err error) {
+	already, err = guardHead(s.desc.Versions, s.req.Token)
+	for look := 1; look <= looks && mayBeLate(s.desc.Versions, s.req.Token); look++ {
+		if r.sleep(ctx, time.Duration(look)*lookAgain) != nil {
+			return already, err // time is up: what was seen counts
+		}
+		desc, unseen := r.Store.Describe(ctx, s.desc.ARN)
+		if unseen != nil {
+			return false, fault.Wrap(fault.Unavailable, unseen, "reading the labels of version %s again", s.req.Token)
+		}
+		s.desc = desc
+		already, err = guardHead(desc.Versions, s.req.Token)
+	}
+	return already, err
+}
+
+// mayBeLate reports a version of which nothing says that its rotation is over:
+// AWSPENDING may just not show yet.
+func mayBeLate(v Versions, token string) bool {
+	over := v.Has(token, Rejected) || v.Has(token, Current) || v.Has(token, Retiring) || v.Has(token, Previous)
+	return !over && !v.Has(token, Pending)
+}
+
 // supportsHead is the fence of set and test.
 func supportsHead(token string) func(Versions) error {
 	return func(v Versions) error {
@@ -85,7 +110,7 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 		if p := s.desc.Versions.Holder(Pending); p != "" && p != s.desc.Versions.Holder(Current) {
 			return Result{}, rotationInProgress(p)
 		}
-	} else if already, err := r.guardCreate(s); err != nil || already {
+	} else if already, err := r.guardCreate(ctx, &s); err != nil || already {
 		return Result{Outcome: Done}, err
 	}
 	from := s.desc.Versions.Holder(Current)
@@ -112,8 +137,8 @@ func unclaimed(v Versions, token string) bool {
 	return len(v[token]) == 0 || slices.Contains(v.unclaimed(), token)
 }
 
-func (r *Rotator) guardCreate(s scene) (already bool, err error) {
-	already, err = guardHead(s.desc.Versions, s.req.Token)
+func (r *Rotator) guardCreate(ctx context.Context, s *scene) (already bool, err error) {
+	already, err = r.guard(ctx, s)
 	if err != nil || already {
 		return already, err
 	}
@@ -225,7 +250,7 @@ func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engi
 	if err != nil {
 		return Result{}, err
 	}
-	already, err := guardHead(s.desc.Versions, req.Token)
+	already, err := r.guard(ctx, &s)
 	if err != nil || already {
 		return Result{Outcome: Done}, err
 	}
@@ -242,21 +267,38 @@ func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engi
 	})
 }
 
+// looks is how often a read is repeated that may lag behind a write, after
+// lookAgain, twice that, and so on: a second and a half in all.
+const (
+	looks     = 5
+	lookAgain = 100 * time.Millisecond
+)
+
 // readable waits a moment for the value of a version that was just made: reads
 // of Secrets Manager may lag behind its writes (FACTS C4.1).
 func (r *Rotator) readable(ctx context.Context, c Change) bool {
-	const tries = 5
-	for i := range tries {
+	for look := 1; look <= looks; look++ {
 		if _, err := r.Store.Value(ctx, c.Secret, c.To); err == nil {
 			return true
 		} else if !fault.Is(err, fault.InvalidStage) {
 			return false
 		}
-		select {
-		case <-ctx.Done():
+		if r.sleep(ctx, time.Duration(look)*lookAgain) != nil {
 			return false
-		case <-time.After(time.Duration(i+1) * 100 * time.Millisecond):
 		}
 	}
 	return false
+}
+
+// sleep returns nil after d, or the context's error.
+func (r *Rotator) sleep(ctx context.Context, d time.Duration) error {
+	if r.Sleep != nil {
+		return r.Sleep(ctx, d)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

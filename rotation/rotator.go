@@ -65,7 +65,8 @@ type Engines interface {
 
 // Rotator carries out steps: it holds the label protocol, and asks the engine
 // for everything that depends on the kind of credential. All fields are
-// required but Runs, without which no run can be ensured (the watchdog will).
+// required but Runs, without which no run can be ensured (the watchdog will), and
+// Sleep.
 type Rotator struct {
 	Store    Store
 	Engines  Engines
@@ -74,6 +75,9 @@ type Rotator struct {
 	Runs     Runs
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Sleep waits where reads may lag behind writes, a second and a half at most;
+	// nil waits in real time. It returns the context's error if that ends first.
+	Sleep func(context.Context, time.Duration) error
 }
 
 // headPoll is how often the machine looks at a rotation that the store drives.

@@ -57,6 +57,7 @@ func rotator(t *testing.T) (*rotation.Rotator, *parts, *rotationtest.Store) {
 	store.Add(managed, first, "v")
 	return &rotation.Rotator{
 		Store: store, Engines: p, Policies: p, Journal: p, Runs: p, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}, p, store
 }
 
