@@ -41,6 +41,9 @@ type Options struct {
 	Behaviour secretsmanager.Behaviour
 	// Fault is called before and after every Secrets Manager action.
 	Fault func(ctx context.Context, action string, before bool) error
+	// TaskFault is called before and after every API call that a state makes; see
+	// stepfunctions.Config.
+	TaskFault func(ctx context.Context, action string, before bool) error
 	// Invoker, if set, runs functions for the other services in place of the
 	// local Lambda service, which then only answers its own API.
 	Invoker host.Invoker
@@ -119,6 +122,7 @@ func (a *AWS) build(o Options) {
 	})
 	a.StepFunctions = stepfunctions.New(stepfunctions.Config{
 		Clock: a.Clock, Invoker: o.Invoker, Services: a, Bus: a.Events, Logger: o.Logger, OnState: o.OnState, Dir: o.Dir,
+		TaskFault: o.TaskFault,
 	})
 	a.Events.SetExecutions(a.StepFunctions)
 	// Whoever invokes goes before Lambda.

@@ -39,6 +39,9 @@ type Config struct {
 	// OnState is told of every state that is entered and left, in order, for
 	// live timelines. It must return soon and must not stop an execution.
 	OnState func(executionARN, state string, entered bool, at time.Time)
+	// TaskFault is called before and after every API call that a state makes by
+	// itself, with the API's name for it; its error is the call's answer.
+	TaskFault func(ctx context.Context, action string, before bool) error
 	// Random spreads retries with JitterStrategy FULL; math/rand if nil.
 	Random func() float64
 	// Dir is where the service makes a folder for what executions leave behind,

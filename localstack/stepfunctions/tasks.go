@@ -105,16 +105,7 @@ func describe(service string, e *awsproto.Error) string {
 // callSDK is an AWS SDK integration: parameters in Pascal case, and an answer
 // in the SDK's shape, with its field names and with times as text.
 func (s *Service) callSDK(ctx context.Context, call asl.TaskCall) ([]byte, *asl.Error) {
-	var out []byte
-	var err error
-	switch {
-	case call.Service == "sfn":
-		out, err = s.callSelf(ctx, call)
-	case s.config.Services != nil:
-		out, err = s.config.Services.CallService(ctx, call.Service, call.Action, call.Input)
-	default:
-		err = awsproto.Errorf("UnknownOperationException", "the local AWS has no other services")
-	}
+	out, err := s.callFaulty(ctx, call)
 	if err != nil {
 		return nil, sdkError(call.Service, err)
 	}
@@ -129,6 +120,33 @@ func (s *Service) callSDK(ctx context.Context, call asl.TaskCall) ([]byte, *asl.
 		return nil, failure(asl.Runtime, err.Error())
 	}
 	return shaped, nil
+}
+
+// callFaulty calls the service, unless Config.TaskFault lets the call fail.
+func (s *Service) callFaulty(ctx context.Context, call asl.TaskCall) ([]byte, error) {
+	if s.config.TaskFault == nil {
+		return s.callService(ctx, call)
+	}
+	action := first(call.Action, unicode.ToUpper)
+	if err := s.config.TaskFault(ctx, action, true); err != nil {
+		return nil, err
+	}
+	out, err := s.callService(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	return out, s.config.TaskFault(ctx, action, false)
+}
+
+func (s *Service) callService(ctx context.Context, call asl.TaskCall) ([]byte, error) {
+	switch {
+	case call.Service == "sfn":
+		return s.callSelf(ctx, call)
+	case s.config.Services != nil:
+		return s.config.Services.CallService(ctx, call.Service, call.Action, call.Input)
+	default:
+		return nil, awsproto.Errorf("UnknownOperationException", "the local AWS has no other services")
+	}
 }
 
 // callSelf is aws-sdk:sfn: the API's own members begin in lower case.
