@@ -66,6 +66,8 @@ func serve(ctx context.Context, log *slog.Logger, handler Handler, event []byte)
 			log.ErrorContext(ctx, "panic", "value", brief(fmt.Sprint(p)))
 		}
 	}()
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	answer, err = handler(ctx, event)
 	if err != nil {
 		log.WarnContext(ctx, "the step failed", "fault", fault.NameOf(err), "error", brief(err.Error()), "hint", fault.HintOf(err))
@@ -145,9 +147,6 @@ type stepAnswer struct {
 	Notes    []string            `json:"notes,omitempty"`
 }
 
-// mostMissing keeps an answer far below Step Functions' 262,144 bytes.
-const mostMissing = 20
-
 // Step makes a handler of one step.
 func Step(step func(context.Context, rotation.Request) (rotation.Result, error)) Handler {
 	return func(ctx context.Context, event []byte) (any, error) {
@@ -170,20 +169,13 @@ func Step(step func(context.Context, rotation.Request) (rotation.Result, error))
 
 // answer redacts like an error: what is missing is often the text of one.
 func answer(res rotation.Result, polls int) stepAnswer {
-	missing := redactAll(res.Missing)
-	if len(missing) > mostMissing {
-		missing = append(missing[:mostMissing:mostMissing], fmt.Sprintf("and %d more", len(res.Missing)-mostMissing))
-	}
-	if missing == nil {
-		missing = []string{}
-	}
 	switch res.Outcome {
 	case rotation.Wait, rotation.Unknown, rotation.Reopened: // whatever may come again without end
 		polls++
 	}
 	return stepAnswer{
-		Outcome: res.Outcome, Missing: missing, After: seconds(res.After), Cursor: res.Cursor, Polls: polls,
-		Evidence: res.Evidence, Notes: redactAll(res.Notes),
+		Outcome: res.Outcome, Missing: some(res.Missing), After: seconds(res.After), Cursor: res.Cursor, Polls: polls,
+		Evidence: proofs(res.Evidence), Notes: some(res.Notes),
 	}
 }
 

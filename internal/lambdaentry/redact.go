@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf8"
 )
 
 const redacted = "[redacted]"
@@ -83,6 +84,17 @@ func brief(text string) string {
 		text = text[:max(strings.LastIndexFunc(text[:mostText], unicode.IsSpace), 0)] + " …"
 	}
 	return Redact(text)
+}
+
+// cut shortens a text that is redacted already to whole characters.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most] + " …"
 }
 
 // span is a part of a text.
