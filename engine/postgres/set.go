@@ -207,9 +207,10 @@ func actAs(ctx context.Context, tx pgx.Tx, login, identity string) error {
 }
 
 // moveIdentity lets the identity go on under another name, and makes a login of
-// the old name with the old password: nobody notices. It returns the new login.
+// the old name with the old password: nobody notices. A login that an emergency
+// has cut off stays cut off. It returns the new login.
 func (t *target) moveIdentity(ctx context.Context, tx pgx.Tx, s shape, from *role) (*role, error) {
-	if from.ours != nil {
+	if from.ours != nil && from.ours.Identity == s.identity {
 		return from, nil // an earlier attempt has done it
 	}
 	taken, err := readRole(ctx, tx, s.identity)
@@ -224,6 +225,16 @@ func (t *target) moveIdentity(ctx context.Context, tx pgx.Tx, s shape, from *rol
 	}
 	if err := t.makeLogin(ctx, tx, from.name, t.from.password, s.identity, t.c.From, from); err != nil {
 		return nil, err
+	}
+	if !from.login {
+		if err := run(ctx, tx, "closing "+from.name, "ALTER ROLE "+ident(from.name)+" NOLOGIN"); err != nil {
+			return nil, err
+		}
+	}
+	if from.ours != nil { // written by the cut, when the identity was the login
+		if err := run(ctx, tx, "clearing the comment of "+s.identity, "COMMENT ON ROLE "+ident(s.identity)+" IS NULL"); err != nil {
+			return nil, err
+		}
 	}
 	if err := run(ctx, tx, "closing "+s.identity, "ALTER ROLE "+ident(s.identity)+" NOLOGIN PASSWORD NULL"); err != nil {
 		return nil, err
