@@ -49,6 +49,7 @@ type consumers struct {
 	tries   int
 	version string    // that the instance uses
 	conn    *pgx.Conn // its session
+	cut     bool      // the stolen login was seen to be refused
 }
 
 func newConsumers(w *walk) *consumers {
@@ -73,6 +74,9 @@ func (c *consumers) look(ctx context.Context, when string) {
 	ctx = outside(ctx)
 	if err := c.read(ctx); err != nil {
 		c.w.broken("%s AWSCURRENT can't be read: %v", when, err)
+		return
+	}
+	if c.w.scene.entry.cut && c.stolen(ctx, when) {
 		return
 	}
 	now := c.w.aws.Clock.Now()

@@ -9,11 +9,13 @@ import (
 
 // end is how the entry ends without faults.
 func (e entry) end() string {
-	if e.back != "" {
+	switch {
+	case e.back != "":
 		return "rolled back"
-	}
-	if e.stolen {
+	case e.stolen:
 		return "replaced"
+	case e.foreign:
+		return "adopted"
 	}
 	return "stable"
 }

@@ -29,8 +29,10 @@ type invocation struct {
 	event    []byte
 	calls    atomic.Int32
 	dead     atomic.Bool // crashed: nothing that it does happens any more
+	late     atomic.Bool // it is dead because its time was up
 	cancel   context.CancelFunc
 	skew     time.Duration
+	began    time.Time // by the walk's clock
 
 	mu     sync.Mutex
 	intent bool // it has recorded an intent
@@ -124,6 +126,7 @@ func (f *functions) Invoke(ctx context.Context, function string, payload []byte)
 		inv.skew = -skew
 	}
 	f.w.scene.before(ctx, inv)
+	f.w.cutting(inv)
 	out := f.run(ctx, inv, build)
 	if kind == CrashAfter {
 		return f.gone(inv), nil
@@ -176,11 +179,12 @@ func errorType(payload []byte) string {
 }
 
 func (f *functions) gone(inv *invocation) host.Invocation {
-	f.note(inv, "Runtime.ExitError")
-	return host.Invocation{
-		FunctionError: "Unhandled",
-		Payload:       []byte(`{"errorType":"Runtime.ExitError","errorMessage":"RequestId: 1 Error: Runtime exited with error: signal: killed"}`),
+	name, message := "Runtime.ExitError", "RequestId: 1 Error: Runtime exited with error: signal: killed"
+	if inv.late.Load() {
+		name, message = "Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 30.00 seconds"
 	}
+	f.note(inv, name)
+	return host.Invocation{FunctionError: "Unhandled", Payload: []byte(`{"errorType":"` + name + `","errorMessage":"` + message + `"}`)}
 }
 
 func (f *functions) note(inv *invocation, name string) {
@@ -195,7 +199,7 @@ func (f *functions) begin(name string, payload []byte) *invocation {
 	if f.w.plan.opened() {
 		f.counts[name]++
 	}
-	inv := &invocation{function: name, nth: f.counts[name], event: payload}
+	inv := &invocation{function: name, nth: f.counts[name], event: payload, began: f.w.aws.Clock.Now()}
 	f.running[inv] = true
 	return inv
 }
@@ -223,6 +227,13 @@ func (f *functions) idle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.running) == 0
+}
+
+// alone reports that no other function works.
+func (f *functions) alone(inv *invocation) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.running) == 0 || len(f.running) == 1 && f.running[inv]
 }
 
 // speaking is who a new connection to the database belongs to.

@@ -18,6 +18,7 @@ const (
 	layerPostgres layer = "postgres" // one exchange with the server: everything up to its ReadyForQuery
 	layerAudit    layer = "audit"    // a record put into the ledger
 	layerLambda   layer = "lambda"   // the invocation of a function
+	layerStates   layer = "states"   // a call that the state machine makes by itself
 )
 
 // Point is one call of a walk: the Call-th of the Nth invocation of a function.
@@ -39,7 +40,8 @@ func (p Point) String() string { return p.place() + " " + string(p.Layer) + ":" 
 type Kind string
 
 // What can go wrong. A crash ends the process: nothing that it would have done
-// afterwards happens, and its caller is told that it is gone.
+// afterwards happens, and its caller is told that it is gone. So does a call that
+// is never answered, when the function's time is up.
 const (
 	CrashBefore Kind = "crash before"
 	CrashAfter  Kind = "crash after"
@@ -47,9 +49,12 @@ const (
 	AnswerLost  Kind = "time-out after it was carried out"
 	Throttle    Kind = "throttled"
 	ServerError Kind = "5xx"
+	HangBefore  Kind = "not carried out and never answered"
+	HangAfter   Kind = "carried out and never answered"
 	StaleRead   Kind = "stale answer"
 	Zombie      Kind = "goes on after its execution was stopped"
 	TurnedBack  Kind = "goes on after a rollback was asked for"
+	Cancelled   Kind = "goes on after its rotation was cancelled"
 	ClockAhead  Kind = "clock ahead"
 	ClockBehind Kind = "clock behind"
 
@@ -76,9 +81,15 @@ func (f Fault) String() string { return f.At.String() + ": " + string(f.Kind) }
 
 // kinds lists what can go wrong at a point.
 func kinds(p Point) []Kind {
-	overtaken := []Kind{Zombie, TurnedBack}
-	if p.Function == "rollback" || p.Function == "operator" || p.Function == "watchdog" {
-		overtaken = nil
+	var more []Kind
+	switch p.Function {
+	case "operator": // a person doesn't wait for ever
+	case "rollback", "watchdog":
+		more = []Kind{HangBefore, HangAfter}
+	case "rotateSecret": // the only one that Secrets Manager calls
+		more = []Kind{HangBefore, HangAfter, Zombie, TurnedBack, Cancelled}
+	default:
+		more = []Kind{HangBefore, HangAfter, Zombie, TurnedBack}
 	}
 	switch p.Layer {
 	case layerAWS:
@@ -86,13 +97,15 @@ func kinds(p Point) []Kind {
 		if stale(p.Name) {
 			all = append(all, StaleRead)
 		}
-		return append(all, overtaken...)
+		return append(all, more...)
 	case layerPostgres:
-		return append([]Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}, overtaken...)
+		return append([]Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}, more...)
 	case layerAudit:
 		return []Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}
 	case layerLambda:
 		return []Kind{Throttle, ServerError, CrashBefore, CrashAfter, ClockAhead, ClockBehind}
+	case layerStates:
+		return []Kind{Throttle, ServerError, AnswerLost, Zombie}
 	}
 	return nil
 }
@@ -106,7 +119,7 @@ func reads(p Point) bool {
 	case layerPostgres:
 		return p.Name == "connect" || strings.HasPrefix(p.Name, "prepare ") || strings.HasPrefix(p.Name, "begin") ||
 			strings.HasPrefix(p.Name, "SET ") || strings.HasPrefix(p.Name, "SELECT ") && !strings.Contains(p.Name, "terminate")
-	case layerAudit, layerLambda:
+	case layerAudit, layerLambda, layerStates:
 	}
 	return false
 }

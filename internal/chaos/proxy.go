@@ -117,7 +117,7 @@ func (l *link) serve() {
 		return
 	}
 	kind := l.at("connect")
-	if kind == CrashBefore || kind == ResetBefore {
+	if kind == CrashBefore || kind == ResetBefore || kind == HangBefore {
 		l.fail(kind)
 		return
 	}
@@ -134,11 +134,11 @@ func (l *link) serve() {
 				_, _ = l.server.Write(unit)
 				return
 			}
-			if kind = l.at(name); kind == CrashBefore || kind == ResetBefore {
+			if kind = l.at(name); kind == CrashBefore || kind == ResetBefore || kind == HangBefore {
 				l.fail(kind)
 				return
 			}
-			if kind == Zombie || kind == TurnedBack {
+			if kind == Zombie || kind == TurnedBack || kind == Cancelled {
 				l.p.w.overtake(context.Background(), l.inv, kind)
 			}
 			if _, err := l.server.Write(unit); err != nil {
@@ -149,7 +149,7 @@ func (l *link) serve() {
 		if changed {
 			l.p.w.consumers.look(context.Background(), "after a statement of "+l.who())
 		}
-		if kind == CrashAfter || kind == AnswerLost {
+		if kind == CrashAfter || kind == AnswerLost || kind == HangAfter {
 			l.fail(kind)
 			return
 		}
@@ -174,8 +174,12 @@ func (l *link) at(name string) Kind {
 }
 
 func (l *link) fail(kind Kind) {
-	if kind == CrashBefore || kind == CrashAfter {
+	switch kind {
+	case CrashBefore, CrashAfter:
 		_ = l.p.w.crash(l.inv)
+	case HangBefore, HangAfter:
+		_ = l.p.w.hang(l.inv)
+	default: // the connection ends
 	}
 }
 

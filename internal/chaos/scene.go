@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -23,6 +24,13 @@ type entry struct {
 	// stolen says that the first credential has to die whoever uses it: what was
 	// read before counts no more, once there is another one.
 	stolen bool
+	// cut says that it dies before there is another one.
+	cut bool
+	// foreign says that AWS's sample functions have rotated the secret.
+	foreign bool
+	// polls, if set, is after how many of them a run hands over to the next.
+	polls int
+	modes []string // all if empty
 }
 
 // entries are the ways into a rotation.
@@ -31,6 +39,9 @@ var entries = []entry{
 	{name: "machine", driver: rotation.DriverMachine, begin: (*walk).startHead},
 	{name: "rollback", driver: rotation.DriverSecretsManager, begin: (*walk).rotateSecret, back: "drainCheck"},
 	{name: "emergency", driver: rotation.DriverSecretsManager, begin: (*walk).callEmergency, stolen: true},
+	{name: "emergency --cut", driver: rotation.DriverSecretsManager, begin: (*walk).callEmergency, stolen: true, cut: true},
+	{name: "hand-over", driver: rotation.DriverMachine, begin: (*walk).startHead, polls: 2, modes: []string{"fresh"}},
+	{name: "adopt", driver: rotation.DriverSecretsManager, begin: (*walk).retirePrevious, foreign: true, modes: []string{"fresh", "pair"}},
 }
 
 // mode is what the policy says about logins.
@@ -60,6 +71,9 @@ func scenes() []scene {
 	var all []scene
 	for _, e := range entries {
 		for _, m := range modes {
+			if len(e.modes) > 0 && !slices.Contains(e.modes, m.name) {
+				continue
+			}
 			all = append(all, scene{entry: e, mode: m, behaviour: smlocal.Behaviour{NoQuotas: true}})
 		}
 	}
@@ -90,7 +104,7 @@ func (w *walk) rotateSecret(ctx context.Context) error {
 // callEmergency is what keyturn emergency does; each call has a token of its own.
 func (w *walk) callEmergency(ctx context.Context) error {
 	w.token = uuid.NewString()
-	input, err := json.Marshal(map[string]any{"purpose": "act", "secret": w.arn, "token": w.token, "cut": false})
+	input, err := json.Marshal(map[string]any{"purpose": "act", "secret": w.arn, "token": w.token, "cut": w.scene.entry.cut})
 	if err != nil {
 		return err
 	}
@@ -148,10 +162,15 @@ func (w *walk) crash(inv *invocation) error {
 func (w *walk) overtake(ctx context.Context, inv *invocation, kind Kind) {
 	ctx, cancel := context.WithTimeout(outside(ctx), 10*time.Second)
 	defer cancel()
-	if kind == TurnedBack {
+	switch kind {
+	case TurnedBack:
 		w.turned.Do(func() { w.askBack(ctx) })
 		_ = pause(ctx, 40*time.Millisecond) // the context outlives it
 		return
+	case Cancelled:
+		w.cancelRotation(ctx)
+		return
+	default:
 	}
 	all, err := w.executions(ctx)
 	if err != nil {
@@ -167,7 +186,7 @@ func (w *walk) overtake(ctx context.Context, inv *invocation, kind Kind) {
 			w.broken("an execution can't be stopped: %v", err)
 		}
 	}
-	if inv.function == "rotateSecret" {
+	if inv != nil && inv.function == "rotateSecret" {
 		return // Secrets Manager waits for its answer
 	}
 	_, _ = w.functions.Invoke(ctx, functionPrefix+"watchdog", []byte(`{}`)) // its answer is seen in the labels

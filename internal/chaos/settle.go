@@ -60,6 +60,7 @@ func (w *walk) settle(ctx context.Context) Result {
 		}
 		if w.over(v) && w.scene.entry.stolen && v.Has(w.first, rotation.Current) && res.Stuck < 5 {
 			res.Stuck++ // whoever called the emergency sees that it failed, and calls again
+			w.switchOn(ctx)
 			w.begin(ctx)
 			continue
 		}
@@ -185,6 +186,10 @@ func (w *walk) end(v rotation.Versions) string {
 		return "open"
 	case w.scene.entry.stolen && v.Holder(rotation.Current) != "":
 		return "replaced"
+	case w.previous != "" && v.Has(w.first, rotation.Current):
+		return "adopted"
+	case w.previous != "" && v.Has(w.previous, rotation.Current):
+		return "rolled back"
 	case v.Has(w.token, rotation.Current):
 		return "stable"
 	case v.Has(w.first, rotation.Current) && v.Has(w.token, rotation.Rejected):
@@ -198,7 +203,7 @@ func (w *walk) end(v rotation.Versions) string {
 
 // shown writes labels by what their versions are.
 func (w *walk) shown(v rotation.Versions) map[string][]rotation.Label {
-	names := map[string]string{w.first: "old", w.token: "new"}
+	names := map[string]string{w.first: "old", w.token: "new", w.previous: "previous"}
 	out := map[string][]rotation.Label{}
 	for id, labels := range v {
 		if names[id] != "" {
@@ -331,7 +336,7 @@ func (w *walk) verifyTrail(ctx context.Context) error {
 	w.functions.mu.Unlock()
 	for _, call := range failed {
 		call.inv.mu.Lock()
-		told := call.inv.intent && !call.inv.mute && call.name != "Runtime.ExitError"
+		told := call.inv.intent && !call.inv.mute && !call.inv.dead.Load()
 		call.inv.mu.Unlock()
 		if told && !outcomes[call.name] {
 			w.broken("%s failed with %s and the audit trail doesn't show it", call.inv.function, call.name)

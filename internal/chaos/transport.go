@@ -48,7 +48,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return refusal(req, 400, "ThrottlingException", "Rate exceeded"), nil
 	case ServerError:
 		return refusal(req, 500, "InternalServiceError", "An error occurred on the server side."), nil
-	case Zombie, TurnedBack:
+	case HangBefore:
+		return nil, t.w.hang(inv)
+	case Zombie, TurnedBack, Cancelled:
 		t.w.overtake(req.Context(), inv, kind)
 	case StaleRead:
 		if old := t.earlier(action, body); old != nil {
@@ -74,6 +76,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch kind {
 	case CrashAfter:
 		return nil, t.w.crash(inv)
+	case HangAfter:
+		return nil, t.w.hang(inv)
 	case AnswerLost:
 		return nil, errReset
 	}

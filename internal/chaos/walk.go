@@ -11,7 +11,9 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"text/template"
 	"time"
 
@@ -35,6 +37,8 @@ const (
 	// functionTimeout bounds a function by real time; the policy says the same
 	// by the walk's clock, which runs no faster while a function works.
 	functionTimeout = 30 * time.Second
+	// functionLimit is how long a function may work by the walk's clock.
+	functionLimit = 30 * time.Second
 	// skew is how far a function's clock may be off: what the drain's floor
 	// leaves between the cache age and the function limit.
 	skew = 5 * time.Second
@@ -90,6 +94,11 @@ type walk struct {
 	work      sync.WaitGroup // processes that outlive their callers
 	turned    sync.Once      // the rollback was asked for
 	askedBack bool
+	cancelled bool        // somebody has switched rotation off
+	cut       atomic.Bool // an emergency has begun to cut the stolen login off
+	previous  string      // version that AWS's functions have left alive
+	ownCalls  int         // of the state machine
+	ownKind   Kind        // what goes wrong with the latest of them
 
 	mu        sync.Mutex
 	breakages []string
@@ -178,7 +187,7 @@ func (w *walk) open(ctx context.Context) error {
 		return err
 	}
 	w.aws, err = localstack.Start(ctx, localstack.Options{
-		Addr: "127.0.0.1:0", Invoker: w.functions, Dir: w.dir, Behaviour: w.scene.behaviour,
+		Addr: "127.0.0.1:0", Invoker: w.functions, Dir: w.dir, Behaviour: w.scene.behaviour, TaskFault: w.ownCall,
 	})
 	if err != nil {
 		return err
@@ -213,6 +222,11 @@ func (w *walk) deploy(ctx context.Context) error {
 	if w.arn, err = w.store(ctx, "app", login); err != nil {
 		return err
 	}
+	if w.scene.entry.foreign {
+		if err := w.rotatedByOthers(ctx, login); err != nil {
+			return err
+		}
+	}
 	text := &bytes.Buffer{}
 	values := map[string]string{
 		"Secret": w.arn, "Driver": string(w.scene.entry.driver), "Mode": "fresh", "Owner": "", "Admin": admin,
@@ -236,10 +250,15 @@ func (w *walk) deploy(ctx context.Context) error {
 		return err
 	}
 	w.first = w.consumers.current
-	if w.scene.entry.driver == rotation.DriverMachine {
-		return nil
+	if w.scene.entry.driver != rotation.DriverMachine {
+		if err := w.configure(ctx); err != nil {
+			return err
+		}
 	}
-	return w.configure(ctx)
+	if w.scene.entry.cut {
+		return w.foretell(ctx)
+	}
+	return nil
 }
 
 func (w *walk) store(ctx context.Context, name string, c credential) (string, error) {
@@ -255,6 +274,9 @@ func (w *walk) store(ctx context.Context, name string, c credential) (string, er
 	return aws.ToString(out.ARN), nil
 }
 
+// mostPolls is after how many of them a run hands over, in every Choice.
+const mostPolls = `"NumericGreaterThanEquals": 1500`
+
 func (w *walk) makeMachine(ctx context.Context) error {
 	names := map[string]string{}
 	for name := range handlers {
@@ -264,7 +286,11 @@ func (w *walk) makeMachine(ctx context.Context) error {
 		text string
 		arn  *string
 	}{"rotation": {stepfunctions.Rotation, &w.machine}, "emergency": {stepfunctions.Emergency, &w.emergency}} {
-		definition, err := stepfunctions.Definition(made.text, names)
+		text := made.text
+		if n := w.scene.entry.polls; n > 0 {
+			text = strings.ReplaceAll(text, mostPolls, fmt.Sprintf(`"NumericGreaterThanEquals": %d`, n))
+		}
+		definition, err := stepfunctions.Definition(text, names)
 		if err != nil {
 			return err
 		}
