@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/keyturn/keyturn/fault"
 )
@@ -105,8 +108,23 @@ func (c *drainCursor) sight(p Policy, now time.Time, sightings []Evidence) {
 		if c.Sighted == nil {
 			c.Sighted = map[string]string{}
 		}
-		c.Sighted[e.Party] = e.By
+		c.Sighted[e.Party] = plain(e.By)
 	}
+}
+
+// plain is a manner of proof as the cursor keeps it: parties have written some of
+// them, and it travels as JSON in JSON in JSON.
+func plain(by string) string {
+	const most = 60
+	if len(by) > most {
+		by = by[:most]
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || strings.ContainsRune(`"\<>&`, r) || !strconv.IsPrint(r) {
+			return '_'
+		}
+		return r
+	}, by)
 }
 
 // count lengthens or breaks the row of quiet looks.
