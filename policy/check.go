@@ -15,6 +15,9 @@ const (
 	maxQuietPolls    = 1000
 	maxWave          = 1000
 	maxFailedLogins  = 20
+	// maxConsumers keeps a drain's cursor, in which each seen one stands, far
+	// below what Step Functions lets a run remember (262,144 bytes of all).
+	maxConsumers = 500
 	// minPoll keeps a drain under the requests and events of one execution.
 	minPoll = Duration(time.Second)
 )
@@ -111,6 +114,9 @@ func (c *checker) drain(path string, e Entry, limit Duration) {
 }
 
 func (c *checker) consumers(path string, consumers []Consumer, entries []Entry) {
+	if len(consumers) > maxConsumers {
+		c.add(path+".consumers", fmt.Sprintf("list %d or fewer", maxConsumers), "%d are listed", len(consumers))
+	}
 	urls := map[string]string{}
 	for i, p := range consumers {
 		at := fmt.Sprintf("%s.consumers[%d]", path, i)

@@ -232,6 +232,10 @@ func TestSettingsComplainTogether(t *testing.T) {
 			t.Errorf("%s isn't named in %v", part, err)
 		}
 	}
+	many := map[string]any{"hosts": []string{"db:5432"}, "admin": "arn", "replicas": slices.Repeat([]string{"r:5432"}, 51)}
+	if _, err := postgres.ParseSettings(json.RawMessage(encodeJSON(t, many))); err == nil || !strings.Contains(err.Error(), "at most 50") {
+		t.Errorf("51 replicas: %v", err)
+	}
 	good, err := postgres.ParseSettings(json.RawMessage(`{"hosts":["DB.example:5432"],"admin":"arn","login_log":"/var/log/pg.log"}`))
 	if err != nil || good.Mode != postgres.Fresh || good.Hosts[0] != "db.example:5432" || good.LoginLog[""] != "/var/log/pg.log" {
 		t.Errorf("got %+v, %v", good, err)

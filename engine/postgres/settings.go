@@ -155,6 +155,10 @@ func ParseSettings(raw json.RawMessage) (Settings, error) {
 	return s, fault.Wrap(fault.InvalidInput, errors.Join(errs...), "postgres settings")
 }
 
+// mostNodes bounds what a step visits one after the other, and what a drain notes
+// of each in its cursor.
+const mostNodes = 50
+
 func (s *Settings) validate() []error {
 	var errs []error
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -194,6 +198,9 @@ func (s *Settings) validate() []error {
 		if len(p.Databases) == 0 {
 			add("setting \"poolers\": %s needs at least one of its databases", p.Address)
 		}
+	}
+	if n := len(s.Replicas) + len(s.Poolers); n > mostNodes {
+		add("settings \"replicas\" and \"poolers\" name %d addresses: at most %d fit into a step's time", n, mostNodes)
 	}
 	return slices.Concat(errs, s.checkNames(), s.checkTimes(), s.checkProxy())
 }

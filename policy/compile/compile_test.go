@@ -196,6 +196,8 @@ func TestErrors(t *testing.T) {
 			"k:6:48: secrets[0].consumers[0].follow_key: secrets[0] is rotated here: its value is a credential and no key; store the key in a secret of its own"}},
 		"follow_key of the defaults": {"defaults: {follow_key: hunter2}\n" + head + "  consumers: [{name: a, follow: ['https://h']}, {name: b, follow: ['https://i']}]\n", []string{
 			"k:1:12: defaults.follow_key: no ARN of a secret; store the key in a secret of its own"}},
+		"consumers without end": {head + "  consumers:" + manyConsumers(501), []string{
+			"k:6:3: secrets[0].consumers: 501 are listed; list 500 or fewer"}},
 		"same secret twice": {head + "- secret: arn:aws:secretsmanager:eu-central-1:111122223333:secret:orders/db-AbCdEf\n  kind: kmskey\n", []string{
 			"k:6:3: secrets[1].secret: secrets[0] is the same secret; list each secret once"}},
 		"short ARN": {"version: 1\nsecrets: [{secret: 'arn:aws:secretsmanager:eu-central-1:111122223333:secret:db', kind: kmskey}]\n", []string{
@@ -244,6 +246,14 @@ func TestErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+func manyConsumers(n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "\n  - {name: c%d}", i)
+	}
+	return text.String() + "\n"
 }
 
 func TestErrorsAreValues(t *testing.T) {
