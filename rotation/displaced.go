@@ -94,7 +94,7 @@ func (r *Rotator) takeUp(ctx context.Context, t tail) (Result, error) {
 		if err := r.markLive(ctx, t.desc.ARN, current); err != nil {
 			return Result{}, err
 		}
-		if err := r.forgetTwin(ctx, t.scene, id); err != nil {
+		if err := r.forgetTwin(ctx, t.scene, id, current); err != nil {
 			return Result{}, err
 		}
 	}
@@ -152,9 +152,15 @@ func (r *Rotator) unmark(ctx context.Context, s scene, version string, l Label) 
 }
 
 // forgetTwin ends the life of a version whose login or key goes on, or ends,
-// under another version.
-func (r *Rotator) forgetTwin(ctx context.Context, s scene, version string) error {
-	for _, l := range []Label{Pending, Candidate(version), Stolen(version), Live(version)} {
+// under another version. A login that was declared stolen stays it under the
+// heir, the version that keeps it: storing it again doesn't make it safe.
+func (r *Rotator) forgetTwin(ctx context.Context, s scene, version, heir string) error {
+	if heir != "" && s.desc.Versions.isStolen(version) {
+		if err := r.markStolen(ctx, s, heir); err != nil {
+			return err
+		}
+	}
+	for _, l := range append(s.desc.Versions.replaceLabels(version), Pending, Candidate(version), Stolen(version), Live(version)) {
 		if err := r.unmark(ctx, s, version, l); err != nil {
 			return err
 		}
@@ -182,7 +188,7 @@ func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
 	if err := r.markLive(ctx, t.desc.ARN, t.to); err != nil {
 		return false, err
 	}
-	if err := r.forgetTwin(ctx, t.scene, t.from); err != nil {
+	if err := r.forgetTwin(ctx, t.scene, t.from, t.to); err != nil {
 		return false, err
 	}
 	if err := r.unmark(ctx, t.scene, t.from, Retiring); err != nil {
@@ -206,7 +212,11 @@ func (r *Rotator) forgetTwins(ctx context.Context, t tail) error {
 				continue // it never got a value
 			}
 			if err == nil && same {
-				err = r.forgetTwin(ctx, t.scene, id)
+				heir := other
+				if other == t.from {
+					heir = "" // revoked just now
+				}
+				err = r.forgetTwin(ctx, t.scene, id, heir)
 			}
 			if err != nil {
 				return err

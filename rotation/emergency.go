@@ -65,30 +65,23 @@ func (r *Rotator) Foretell(ctx context.Context, secret string, cut bool) (Plan, 
 // MarkStolen is the first act of an emergency: every live credential but the
 // one that this emergency makes counts as stolen, and a run that waits for the
 // end of a drain is started anew, in haste. Marking twice is marking once.
+//
+// The current one comes first: from that write on the labels ask for everything
+// else, and whoever looks at them goes on with it if this emergency is killed.
 func (r *Rotator) MarkStolen(ctx context.Context, req Request) (Result, error) {
 	s, err := r.enter(ctx, StepEmergency, req)
 	if err != nil {
 		return Result{}, err
 	}
-	v := s.desc.Versions
-	marked := false
-	for _, id := range slices.Concat(v.liveBeside(req.Token), v.Displaced()) {
-		pending := v.pending(id) && !v.Has(id, Current) // nobody reads it yet
-		if id == req.Token || pending || v.Has(id, Stolen(id)) {
-			continue
+	if current := s.desc.Versions.Holder(Current); current != "" && current != req.Token {
+		if err := r.replaceBy(ctx, s, current, req.Token); err != nil {
+			return Result{}, err
 		}
-		r.noteEmergency(ctx, s, id, "the credential counts as stolen")
-		if err := r.Store.Attach(ctx, s.desc.ARN, Stolen(id), id); err != nil {
-			return Result{}, fault.Wrap(fault.Unavailable, err, "marking %s as stolen", id)
-		}
-		marked = true
-	}
-	if marked && draining(v, "") != "" {
-		if err := r.hasten(ctx, s); err != nil {
-			r.Log.WarnContext(ctx, "starting the run of the drain anew; it goes on as it was", "secret", s.desc.ARN, "error", err)
+		if err := r.markStolen(ctx, s, current); err != nil {
+			return Result{}, err
 		}
 	}
-	return Result{Outcome: Done}, nil
+	return Result{Outcome: Done}, r.markBeside(ctx, s)
 }
 
 func (r *Rotator) noteEmergency(ctx context.Context, s scene, version, what string) {
@@ -103,7 +96,8 @@ func (r *Rotator) noteEmergency(ctx context.Context, s scene, version, what stri
 // at once: that one outranks, at the target, what the old one may still do.
 func (r *Rotator) hasten(ctx context.Context, s scene) error {
 	ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Resume: true, Emergency: true})
-	if err != nil || ensured.Started || ensured.Run.Status != RunRunning || ensured.Situation.Direction == Head {
+	tail := ensured.Situation.Need == NeedRun && ensured.Situation.Direction != Head
+	if err != nil || ensured.Started || ensured.Run.Status != RunRunning || !tail {
 		return err
 	}
 	if err := r.Runs.Stop(ctx, ensured.Run.Name, "an emergency takes over"); err != nil {
@@ -149,22 +143,22 @@ func (r *Rotator) Replace(ctx context.Context, req Request) (Result, error) {
 	}
 	v := s.desc.Versions
 	current := v.Holder(Current)
-	if !v.Has(current, Stolen(current)) {
+	if !v.isStolen(current) {
 		return Result{Outcome: Done}, nil
 	}
 	if v.Has(req.Token, Rejected) {
 		_, err := guardHead(v, req.Token)
 		return Result{}, err
 	}
-	wait := Result{Outcome: Wait, After: emergencyPoll}
-	if situation := Read(v, s.policy.Driver); situation.Need != NeedNothing {
-		ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Retry: true, Emergency: true})
-		wait.Missing = []string{"what is under way has to end first: " + string(situation.Direction) + " " + situation.Token}
-		return wait, cmp.Or(err, stuck(ensured.Run, ensured.After))
+	if err := r.markBeside(ctx, s); err != nil {
+		return Result{}, err
 	}
-	run, err := r.StartHead(ctx, s.desc.ARN, req.Token)
-	wait.Missing = []string{"the new credential isn't current yet"}
-	return wait, cmp.Or(err, stuck(run, 0))
+	ensured, err := r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Retry: true, Emergency: true})
+	wait := Result{Outcome: Wait, After: emergencyPoll, Missing: []string{"the new credential isn't current yet"}}
+	if under := ensured.Situation; under.Need != NeedReplace {
+		wait.Missing = []string{"what is under way has to end first: " + string(under.Direction) + " " + under.Token}
+	}
+	return wait, cmp.Or(err, stuck(ensured.Run, ensured.After))
 }
 
 // stuck is the fault of a run that waits for a person, or nil.
@@ -183,8 +177,8 @@ func (r *Rotator) Bury(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	var alive []string
-	for id, labels := range s.desc.Versions {
-		if slices.Contains(labels, Stolen(id)) {
+	for id := range s.desc.Versions {
+		if s.desc.Versions.isStolen(id) {
 			alive = append(alive, "version "+id+" isn't revoked yet")
 		}
 	}
@@ -196,8 +190,9 @@ func (r *Rotator) Bury(ctx context.Context, req Request) (Result, error) {
 	return Result{Outcome: Wait, After: emergencyPoll, Missing: alive}, cmp.Or(err, stuck(ensured.Run, ensured.After))
 }
 
-// isStolen reports a version that nobody may bring back.
-func (v Versions) isStolen(id string) bool { return v.Has(id, Stolen(id)) }
+// isStolen reports a version that nobody may bring back. The first label of an
+// emergency says so as well as the last.
+func (v Versions) isStolen(id string) bool { return v.Has(id, Stolen(id)) || v.replacement(id) != "" }
 
 func (v Versions) anyStolen() bool {
 	for id := range v {

@@ -122,7 +122,7 @@ func TestCutRefusesTheCurrentCredentialFirst(t *testing.T) {
 		t.Fatalf("%v %v", res.Outcome, err)
 	}
 	w.wantLogins("login-1 refused")
-	if need := rotation.Read(w.store.Labels(arn), rotation.DriverSecretsManager).Need; need != rotation.NeedNothing {
+	if need := rotation.Read(w.store.Labels(arn), rotation.DriverSecretsManager).Need; need != rotation.NeedReplace {
 		t.Errorf("the labels ask for %s: the stolen credential may not be enabled again", need)
 	}
 }

@@ -23,6 +23,9 @@ const (
 	NeedRun Need = "run"
 	// NeedStore: the store's own rotation is waiting to be tried again.
 	NeedStore Need = "store"
+	// NeedReplace: the current credential was declared stolen, and nothing that
+	// replaces it is under way.
+	NeedReplace Need = "replace"
 )
 
 // Situation is what the labels say, and the run that follows from it.
@@ -62,6 +65,9 @@ func Read(v Versions, driver Driver) Situation {
 	if stored := v.unclaimed(); len(stored) > 0 && driver == DriverMachine {
 		return Situation{Need: NeedRun, Token: stored[0], Direction: Head}
 	}
+	if v.isStolen(current) {
+		return Situation{Need: NeedReplace, Token: v.replacement(current), Direction: Head}
+	}
 	return Situation{Need: NeedNothing}
 }
 
@@ -94,6 +100,10 @@ type EnsureOptions struct {
 	// Emergency starts the next generation as soon as the last one has ended:
 	// what that one's functions may still do is outranked at the target.
 	Emergency bool
+	// RetryStolen is Retry where a stolen credential waits for it.
+	RetryStolen bool
+
+	haste bool // a stolen credential is alive
 }
 
 // Ensured says what EnsureRun found or did.
@@ -117,9 +127,12 @@ func (r *Rotator) EnsureRun(ctx context.Context, secret string, o EnsureOptions)
 		return Ensured{}, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
 	}
 	situation := Read(desc.Versions, policy.Driver)
+	o.haste = desc.Versions.anyStolen()
 	switch situation.Need {
 	case NeedStore:
 		return r.ensureStore(ctx, desc, policy, situation, o)
+	case NeedReplace:
+		return r.ensureReplaced(ctx, desc, policy, situation, o)
 	case NeedNothing:
 		return Ensured{Situation: situation}, nil
 	}
@@ -184,9 +197,9 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 	name := RunName(secret, s.Token, s.Direction)
 	var last Run
 	for generation := 1; ; generation++ {
-		run, err := r.Runs.Describe(ctx, fmt.Sprintf("%s-g%d", name, generation))
+		run, err := r.describeRun(ctx, name, generation)
 		if err != nil {
-			return Ensured{}, fault.Wrap(fault.Unavailable, err, "looking up run %s generation %d", name, generation)
+			return Ensured{}, err
 		}
 		if run.Status == RunRunning {
 			return Ensured{Run: run}, nil
@@ -196,13 +209,10 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 			continue
 		}
 		if generation > 1 {
-			if last.Status == RunFailed && !o.Resume && !restartable(last) {
+			if last.Status == RunFailed && !o.Resume && !s.worthAnother(last) {
 				return Ensured{Run: last}, nil
 			}
-			if wait := last.Stopped.Add(pause(p, last, generation-1)).Sub(r.Now()); wait > 0 && !o.Resume && !o.Emergency {
-				return Ensured{Run: last, After: wait}, nil
-			}
-			if wait := last.Stopped.Add(p.FunctionLimit).Sub(r.Now()); wait > 0 && !o.Emergency {
+			if wait := r.rest(p, last, generation-1, o); wait > 0 {
 				return Ensured{Run: last, After: wait}, nil
 			}
 		}
@@ -216,6 +226,25 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 		}
 		return Ensured{Run: run, Started: true}, nil
 	}
+}
+
+func (r *Rotator) describeRun(ctx context.Context, name string, generation int) (Run, error) {
+	run, err := r.Runs.Describe(ctx, fmt.Sprintf("%s-g%d", name, generation))
+	return run, fault.Wrap(fault.Unavailable, err, "looking up run %s generation %d", name, generation)
+}
+
+// rest is how long the next generation has to wait.
+func (r *Rotator) rest(p Policy, last Run, generations int, o EnsureOptions) time.Duration {
+	until := pause(p, last, generations)
+	switch {
+	case o.Emergency, o.haste && last.Status != RunFailed:
+		return 0 // it outranks, at the target, what the last one may still do
+	case o.Resume:
+		until = p.FunctionLimit
+	case o.haste:
+		until = min(until, hastyPause)
+	}
+	return last.Stopped.Add(until).Sub(r.Now())
 }
 
 // restartable reports a failed run that is worth another one, as its fault is

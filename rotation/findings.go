@@ -71,22 +71,24 @@ type Watched struct {
 // repair. The secret may be named as the policy lists it. One that carries the
 // tag keyturn:pause isn't touched.
 func (r *Rotator) Watch(ctx context.Context, secret string, o EnsureOptions) (Watched, error) {
-	return r.watch(ctx, secret, func(d Description) (Ensured, error) {
+	return r.watch(ctx, secret, func(d Description, p Policy) (Ensured, error) {
 		fit := rotatable(d) == nil && d.Versions.Holder(Current) != ""
-		if fit && !d.Paused {
-			return r.EnsureRun(ctx, d.ARN, o)
+		if !fit || d.Paused {
+			return Ensured{}, nil
 		}
-		return Ensured{}, nil
+		err := r.finishMarking(ctx, d, p)
+		ensured, again := r.EnsureRun(ctx, d.ARN, o)
+		return ensured, errors.Join(err, again)
 	})
 }
 
 // Findings is Watch by reading only.
 func (r *Rotator) Findings(ctx context.Context, secret string) ([]Finding, error) {
-	w, err := r.watch(ctx, secret, func(Description) (Ensured, error) { return Ensured{}, nil })
+	w, err := r.watch(ctx, secret, func(Description, Policy) (Ensured, error) { return Ensured{}, nil })
 	return w.Findings, err
 }
 
-func (r *Rotator) watch(ctx context.Context, secret string, repair func(Description) (Ensured, error)) (Watched, error) {
+func (r *Rotator) watch(ctx context.Context, secret string, repair func(Description, Policy) (Ensured, error)) (Watched, error) {
 	desc, err := r.Store.Describe(ctx, secret)
 	if fault.Is(err, fault.InvalidInput) {
 		return Watched{Findings: []Finding{{
@@ -101,7 +103,7 @@ func (r *Rotator) watch(ctx context.Context, secret string, repair func(Descript
 		return Watched{}, err
 	}
 	var w Watched
-	w.Ensured, err = repair(desc)
+	w.Ensured, err = repair(desc, policy)
 	l := look{p: policy, d: desc, s: Read(desc.Versions, policy.Driver), now: r.Now()}
 	again := r.lookUp(ctx, &l)
 	w.Findings = l.findings()
@@ -128,15 +130,18 @@ func (r *Rotator) lookUp(ctx context.Context, l *look) error {
 		return nil
 	case NeedStore:
 		direction = Head
+	case NeedReplace:
+		s, last, _, err := r.attempt(ctx, l.d, l.s)
+		if err != nil {
+			return err
+		}
+		l.s, l.run, l.since = s, last, last.Started
 	}
 	name := RunName(l.d.ARN, l.s.Token, direction)
 	for generation := 1; ; generation++ {
-		run, err := r.Runs.Describe(ctx, fmt.Sprintf("%s-g%d", name, generation))
-		if err != nil {
-			return fault.Wrap(fault.Unavailable, err, "looking up run %s generation %d", name, generation)
-		}
-		if run.Status == RunAbsent {
-			return nil
+		run, err := r.describeRun(ctx, name, generation)
+		if err != nil || run.Status == RunAbsent {
+			return err
 		}
 		over := l.run.Status == RunSucceeded && run.Started.Sub(l.run.Stopped) >= l.p.FunctionLimit
 		if generation == 1 || over {
@@ -229,9 +234,12 @@ func (l *look) delayed() (all []Finding) {
 		all = append(all, l.found(Paused, version, "it is paused in the middle of a rotation: "+l.phase(),
 			"remove the tag keyturn:pause, and the watchdog goes on"))
 	}
-	if l.run.Status == RunFailed && !restartable(l.run) {
-		f := l.found(RunStuck, version, "run "+l.run.Name+" ended in "+l.run.Error+" by "+causeText(l.run),
-			"mend that (docs/operating.md, RotationStuck), then keyturn resume or keyturn rollback")
+	if l.run.Status == RunFailed && !l.s.worthAnother(l.run) {
+		do := "mend that (docs/operating.md, RotationStuck), then keyturn resume or keyturn rollback"
+		if l.s.Need == NeedReplace {
+			do = "mend that (docs/operating.md, RotationStuck), then keyturn emergency: a stolen credential is current"
+		}
+		f := l.found(RunStuck, version, "run "+l.run.Name+" ended in "+l.run.Error+" by "+causeText(l.run), do)
 		f.Since = l.run.Stopped.UTC()
 		all = append(all, f)
 	}
@@ -252,6 +260,8 @@ func (l *look) tail() bool { return l.s.Need == NeedRun && l.s.Direction != Head
 
 func (l *look) phase() string {
 	switch {
+	case l.s.Need == NeedReplace:
+		return "a stolen credential is current"
 	case !l.tail():
 		return "the new credential isn't current"
 	case l.d.Versions.Holder(Disabled) != "":

@@ -26,6 +26,7 @@ const (
 	livePrefix      = "KEYTURN_LIVE_"
 	candidatePrefix = "KEYTURN_CANDIDATE_"
 	stolenPrefix    = "KEYTURN_STOLEN_"
+	replacePrefix   = "KEYTURN_REPLACE_"
 )
 
 // Live is the label of a version whose credential its target may accept. It is
@@ -41,6 +42,10 @@ func Candidate(token string) Label { return Label(candidatePrefix + token) }
 // Stolen is on a version whose credential an emergency has declared stolen: it
 // is retired in haste and never brought back.
 func Stolen(version string) Label { return Label(stolenPrefix + version) }
+
+// Replace is on a stolen version that is current, and names the one that an
+// emergency makes in its place: whoever goes on with it makes the same one.
+func Replace(token string) Label { return Label(replacePrefix + token) }
 
 // MadeLabels are the labels under which a new version's value is stored. The
 // machine claims AWSPENDING and Live afterwards: a put would steal the former.

@@ -24,7 +24,8 @@ func (r *Rotator) RequestRollback(ctx context.Context, secret string) (Ensured, 
 		return Ensured{}, fault.New(fault.TooLate, "no rotation of %s is going on", secret).
 			WithHint("after revoke the old credential is gone; start a new rotation instead")
 	}
-	if old := desc.Versions.Holder(Retiring); old != token && desc.Versions.isStolen(old) {
+	v := desc.Versions
+	if old := v.Holder(Retiring); old != "" && old != token && (v.isStolen(old) || v.isStolen(token)) {
 		return Ensured{}, refuseStolen(old)
 	}
 	if err := r.reject(ctx, desc, token); err != nil {
@@ -112,7 +113,7 @@ func (r *Rotator) restore(ctx context.Context, s scene) (Result, error) {
 	if old == token {
 		old = v.Holder(Previous) // the lock has moved already, AWSCURRENT hasn't
 	}
-	if old == "" || v.isStolen(old) {
+	if old == "" || v.isStolen(old) || v.isStolen(token) { // all that lives beside a stolen one counts as stolen
 		return Result{}, r.tooLate(ctx, s)
 	}
 	fence := func(v Versions) error {

@@ -26,7 +26,8 @@ func off(d Description, p Policy) bool {
 // that watches and in the end decides about it, see [Rotator.stranded].
 func (r *Rotator) ensureStore(ctx context.Context, d Description, p Policy, s Situation, o EnsureOptions) (Ensured, error) {
 	v := d.Versions
-	if !o.Retry || d.Paused || draining(v, s.Token) != "" || !v.pending(s.Token) {
+	retry := o.Retry || (o.RetryStolen && v.isStolen(v.Holder(Current)))
+	if !retry || d.Paused || draining(v, s.Token) != "" || !v.pending(s.Token) {
 		return Ensured{Situation: s}, nil
 	}
 	if !off(d, p) {

@@ -240,7 +240,7 @@ func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error
 	if err := r.unmark(ctx, t.scene, t.to, Pending); err != nil {
 		return Result{}, err
 	}
-	for _, l := range []Label{Disabled, Candidate(t.from), Stolen(t.from), Live(t.from), Retiring} {
+	for _, l := range append(t.desc.Versions.replaceLabels(t.from), Disabled, Candidate(t.from), Stolen(t.from), Live(t.from), Retiring) {
 		if err := r.unmark(ctx, t.scene, t.from, l); err != nil {
 			return Result{}, err
 		}
@@ -263,7 +263,7 @@ func (r *Rotator) proceed(ctx context.Context, s scene) Situation {
 	}
 	next := Read(desc.Versions, s.policy.Driver)
 	switch next.Need {
-	case NeedRun:
+	case NeedRun, NeedReplace:
 		r.ensureLater(ctx, desc.ARN)
 	case NeedStore:
 		if err := r.retryStore(ctx, desc.ARN, next.Token); err != nil {
