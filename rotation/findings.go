@@ -76,6 +76,9 @@ func (r *Rotator) Watch(ctx context.Context, secret string, o EnsureOptions) (Wa
 		if !fit || d.Paused {
 			return Ensured{}, nil
 		}
+		if s := Read(d.Versions, p.Driver); s.Need == NeedNothing && !d.Versions.anyStolen() {
+			return Ensured{Situation: s}, nil
+		}
 		err := r.finishMarking(ctx, d, p)
 		ensured, again := r.EnsureRun(ctx, d.ARN, o)
 		return ensured, errors.Join(err, again)

@@ -40,6 +40,14 @@ type Store interface {
 	Rotate(ctx context.Context, secret, token string) error
 }
 
+// Lister is a Store that shows many secrets a call.
+type Lister interface {
+	// List passes on page after page, until there is none left or more returns
+	// false. What a page shows may be minutes old: nothing may be done by it, and
+	// a secret that was made since is missing.
+	List(ctx context.Context, more func(page []Description) bool) error
+}
+
 // Values reads and writes secret values by version.
 type Values interface {
 	// Value reads one version. No such version, or one without a value, is

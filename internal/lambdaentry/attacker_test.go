@@ -293,7 +293,7 @@ func TestASecretThatIsntListedIsLeftAlone(t *testing.T) {
 		}
 	}
 	event := fmt.Sprintf(`{"detail":{"additionalEventData":{"SecretId":%q}}}`, s.unlisted)
-	if out, err := lambdaentry.Watch(s.rotator)(t.Context(), []byte(event)); err != nil || fmt.Sprint(out) != "[]" {
+	if out, err := lambdaentry.Watch(s.rotator)(t.Context(), []byte(event)); err != nil || fmt.Sprint(out) != "{0 [] []}" {
 		t.Errorf("the watchdog: %v, %v", out, err)
 	}
 	if about := s.called(s.unlisted); len(about) > 0 {

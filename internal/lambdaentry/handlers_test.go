@@ -106,7 +106,7 @@ func TestWatchdogStartsWhatTheLabelsAskFor(t *testing.T) {
 			t.Fatalf("%s: %v", event, err)
 		}
 		text, _ := json.Marshal(answer)
-		if strings.Contains(event, "somebody") != (string(text) == "[]") {
+		if strings.Contains(event, "somebody") != (string(text) == `{"stable":0,"secrets":[]}`) {
 			t.Errorf("%s was answered %s", event, text)
 		}
 	}

@@ -33,6 +33,16 @@ type watched struct {
 	Findings []rotation.Finding `json:"findings,omitempty"`
 }
 
+// watchAnswer is what a look came to.
+type watchAnswer struct {
+	// Stable counts the secrets that the list shows as such.
+	Stable int `json:"stable"`
+	// Secrets are those that were looked at by themselves.
+	Secrets []watched `json:"secrets"`
+	// Unreached are left to the next look, for want of time.
+	Unreached []string `json:"unreached,omitempty"`
+}
+
 // Watch makes sure that the secret which an event names, or every managed
 // secret when a schedule calls, has the run that its labels ask for, and tells
 // what it can't repair. A secret that fails doesn't keep the others from being
@@ -44,29 +54,42 @@ func Watch(r *rotation.Rotator) Handler {
 			return nil, fault.New(fault.InvalidInput, "the event can't be read: %s", err).
 				WithHint("EventBridge's rules and schedules call this function")
 		}
-		secrets, scheduled := r.Policies.Secrets(), e.Detail.Additional.SecretID == ""
+		round := rotation.Round{}
 		if named := e.Detail.Additional.SecretID; named != "" {
 			if _, err := r.Policies.Policy(named); fault.Is(err, fault.NotManaged) {
-				return []watched{}, nil // the rule sees every secret of the account
+				return watchAnswer{Secrets: []watched{}}, nil // the rule sees every secret of the account
 			}
-			secrets = []string{named}
+			seen, err := r.Watch(ctx, named, rotation.EnsureOptions{})
+			round.Looked = []rotation.Looked{{Secret: named, Watched: seen, Err: err}}
+		} else {
+			now := r.Now() // one for all: whose turn it is may not change meanwhile
+			round = r.WatchAll(ctx, func(secret string) rotation.EnsureOptions {
+				return rotation.EnsureOptions{Retry: hourly(secret, now), RetryStolen: true}
+			})
 		}
-		found := make([]watched, 0, len(secrets))
-		var failed error
-		for _, secret := range secrets {
-			seen, err := r.Watch(ctx, secret, rotation.EnsureOptions{Retry: scheduled && hourly(secret, r.Now())})
-			w := watched{
-				Secret: secret, Need: string(seen.Situation.Need), Run: seen.Run.Name,
-				Status: string(seen.Run.Status), Started: seen.Started, Findings: raise(ctx, r.Log, seen.Findings),
-			}
-			if err != nil {
-				w.Fault, failed = string(NameOf(err)), err
-				r.Log.WarnContext(ctx, "watching", "secret", secret, "fault", w.Fault, "error", brief(err.Error()))
-			}
-			found = append(found, w)
-		}
-		return found, failed
+		return report(ctx, r.Log, round)
 	}
+}
+
+// report is the answer, and the last of the errors.
+func report(ctx context.Context, log *slog.Logger, round rotation.Round) (watchAnswer, error) {
+	out := watchAnswer{Stable: round.Stable, Secrets: make([]watched, 0, len(round.Looked)), Unreached: round.Unreached}
+	var failed error
+	for _, looked := range round.Looked {
+		w := watched{
+			Secret: looked.Secret, Need: string(looked.Situation.Need), Run: looked.Run.Name,
+			Status: string(looked.Run.Status), Started: looked.Started, Findings: raise(ctx, log, looked.Findings),
+		}
+		if looked.Err != nil {
+			w.Fault, failed = string(NameOf(looked.Err)), looked.Err
+			log.WarnContext(ctx, "watching", "secret", looked.Secret, "fault", w.Fault, "error", brief(looked.Err.Error()))
+		}
+		out.Secrets = append(out.Secrets, w)
+	}
+	if len(round.Unreached) > 0 {
+		log.WarnContext(ctx, "not every secret was reached; the next look begins with others", "unreached", len(round.Unreached))
+	}
+	return out, failed
 }
 
 // raise writes each finding as a line of the log, which alarms look for.

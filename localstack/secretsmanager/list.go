@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -30,10 +31,18 @@ type listSecretsOutput struct {
 }
 
 func (s *Service) listSecrets(in listSecretsInput) (any, error) {
+	if len(in.NextToken) > maxNextToken {
+		return nil, awsproto.Errorf("ValidationException",
+			"1 validation error detected: Value at 'nextToken' failed to satisfy constraint: Member must have length less than or equal to %d", maxNextToken)
+	}
 	found, err := s.filtered(in.Filters, in.IncludePlannedDeletion)
 	if err != nil {
 		return nil, err
 	}
+	lag := s.behaviour.ReadLag + s.behaviour.ListLag
+	found = slices.DeleteFunc(found, func(sec *secret) bool {
+		return s.behaviour.ListLag > 0 && sec.created.After(s.clock.Now().Add(-lag))
+	})
 	order := map[string]func(a, b *secret) int{
 		"created-date":       func(a, b *secret) int { return a.created.Compare(b.created) },
 		"last-accessed-date": func(a, b *secret) int { return a.accessed.Compare(b.accessed) },
@@ -56,7 +65,7 @@ func (s *Service) listSecrets(in listSecretsInput) (any, error) {
 	out := listSecretsOutput{NextToken: next, SecretList: []description{}}
 	for _, sec := range page {
 		d := sec.describe()
-		d.SecretVersionsToStages = s.seen(sec).stages()
+		d.SecretVersionsToStages = s.seenAgo(sec, lag).stages()
 		out.SecretList = append(out.SecretList, d)
 	}
 	return out, nil
@@ -65,11 +74,8 @@ func (s *Service) listSecrets(in listSecretsInput) (any, error) {
 // filtered lists the secrets that satisfy every filter, in order of creation.
 func (s *Service) filtered(filters []filter, deleted bool) ([]*secret, error) {
 	s.purgeDeleted()
-	for _, f := range filters {
-		if _, ok := attributes[f.Key]; !ok || len(f.Values) < 1 || len(f.Values) > 10 {
-			return nil, awsproto.Errorf("InvalidParameterException",
-				"a filter has a known key and 1 to 10 values; got key %q", f.Key)
-		}
+	if err := checkFilters(filters); err != nil {
+		return nil, err
 	}
 	var out []*secret
 	for _, sec := range s.secrets {
@@ -82,6 +88,36 @@ func (s *Service) filtered(filters []filter, deleted bool) ([]*secret, error) {
 		}
 	}
 	return out, nil
+}
+
+// Limits of the API reference: ListSecrets, and Filter.
+const (
+	maxFilters      = 10
+	maxFilterValues = 10
+	maxFilterValue  = 512
+	maxNextToken    = 4096
+)
+
+var filterValue = regexp.MustCompile(`^!?[a-zA-Z0-9 :_@/+=.\-!]*$`)
+
+func checkFilters(filters []filter) error {
+	if len(filters) > maxFilters {
+		return awsproto.Errorf("ValidationException",
+			"1 validation error detected: Value at 'filters' failed to satisfy constraint: Member must have length less than or equal to %d", maxFilters)
+	}
+	for _, f := range filters {
+		if _, ok := attributes[f.Key]; !ok || len(f.Values) < 1 || len(f.Values) > maxFilterValues {
+			return awsproto.Errorf("InvalidParameterException",
+				"a filter has a known key and 1 to %d values; got key %q", maxFilterValues, f.Key)
+		}
+		for _, value := range f.Values {
+			if len(value) > maxFilterValue || !filterValue.MatchString(value) {
+				return awsproto.Errorf("ValidationException",
+					"1 validation error detected: Value at 'filters' failed to satisfy constraint: a value has up to %d characters of its pattern", maxFilterValue)
+			}
+		}
+	}
+	return nil
 }
 
 var attributes = map[string]func(*secret) []string{

@@ -194,7 +194,7 @@ func (s *Service) purgeDeleted() {
 func (s *Service) remember(sec *secret) {
 	now := s.clock.Now()
 	sec.changed = now
-	lag := s.behaviour.ReadLag
+	lag := s.behaviour.ReadLag + s.behaviour.ListLag
 	sec.past = slices.DeleteFunc(sec.past, func(m moment) bool { return !m.until.Add(lag).After(now) })
 	if lag > 0 {
 		sec.past = append(sec.past, moment{until: now, view: sec.clone()})
@@ -202,8 +202,10 @@ func (s *Service) remember(sec *secret) {
 }
 
 // seen is what a reader by label is shown.
-func (s *Service) seen(sec *secret) view {
-	at := s.clock.Now().Add(-s.behaviour.ReadLag)
+func (s *Service) seen(sec *secret) view { return s.seenAgo(sec, s.behaviour.ReadLag) }
+
+func (s *Service) seenAgo(sec *secret, lag time.Duration) view {
+	at := s.clock.Now().Add(-lag)
 	for _, m := range sec.past {
 		if at.Before(m.until) {
 			return m.view

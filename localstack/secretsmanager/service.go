@@ -46,6 +46,9 @@ type Behaviour struct {
 	// ReadLag is how old the labels are that Describe, List and reads by label
 	// show. A read by VersionId alone is never stale.
 	ReadLag time.Duration
+	// ListLag is how old what ListSecrets shows may be beyond that: labels, and
+	// whether a secret is there. AWS's API reference says up to five minutes.
+	ListLag time.Duration
 	// Throttle, if set, refuses the actions for which it returns true.
 	Throttle func(action string) bool
 	// NoQuotas switches off the request rates: 50/s for writes of values and

@@ -21,6 +21,7 @@ import (
 // actions and no others.
 type API interface {
 	DescribeSecret(context.Context, *secretsmanager.DescribeSecretInput, ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error)
+	ListSecrets(context.Context, *secretsmanager.ListSecretsInput, ...func(*secretsmanager.Options)) (*secretsmanager.ListSecretsOutput, error)
 	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 	PutSecretValue(context.Context, *secretsmanager.PutSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.PutSecretValueOutput, error)
 	UpdateSecretVersionStage(context.Context, *secretsmanager.UpdateSecretVersionStageInput, ...func(*secretsmanager.Options)) (*secretsmanager.UpdateSecretVersionStageOutput, error)
@@ -36,7 +37,10 @@ type Store struct {
 	Region string // the functions' own: a secret whose primary is elsewhere is a replica
 }
 
-var _ rotation.Store = (*Store)(nil)
+var (
+	_ rotation.Store  = (*Store)(nil)
+	_ rotation.Lister = (*Store)(nil)
+)
 
 // Describe reads the labels and what makes a secret unfit for rotation.
 func (s *Store) Describe(ctx context.Context, secret string) (rotation.Description, error) {
@@ -44,6 +48,16 @@ func (s *Store) Describe(ctx context.Context, secret string) (rotation.Descripti
 	if err != nil {
 		return rotation.Description{}, named(err, "DescribeSecret")
 	}
+	return s.description(types.SecretListEntry{
+		ARN: out.ARN, Name: out.Name, DeletedDate: out.DeletedDate, OwningService: out.OwningService,
+		RotationEnabled: out.RotationEnabled, LastRotatedDate: out.LastRotatedDate, NextRotationDate: out.NextRotationDate,
+		RotationRules: out.RotationRules, PrimaryRegion: out.PrimaryRegion, Tags: out.Tags,
+		SecretVersionsToStages: out.VersionIdsToStages,
+	}), nil
+}
+
+// description is what both DescribeSecret and a page of ListSecrets show.
+func (s *Store) description(out types.SecretListEntry) rotation.Description {
 	d := rotation.Description{
 		ARN: aws.ToString(out.ARN), Name: aws.ToString(out.Name),
 		Deleted: out.DeletedDate != nil, OwningService: aws.ToString(out.OwningService),
@@ -54,7 +68,7 @@ func (s *Store) Describe(ctx context.Context, secret string) (rotation.Descripti
 	if primary := aws.ToString(out.PrimaryRegion); primary != "" && primary != s.Region {
 		d.ReplicaOf = primary
 	}
-	for id, stages := range out.VersionIdsToStages {
+	for id, stages := range out.SecretVersionsToStages {
 		labels := make([]rotation.Label, 0, len(stages))
 		for _, stage := range stages {
 			labels = append(labels, rotation.Label(stage))
@@ -64,7 +78,7 @@ func (s *Store) Describe(ctx context.Context, secret string) (rotation.Descripti
 	for _, tag := range out.Tags {
 		d.Paused = d.Paused || aws.ToString(tag.Key) == pauseTag
 	}
-	return d, nil
+	return d
 }
 
 // every is the time between two scheduled rotations. A cron's varies; then
