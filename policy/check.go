@@ -76,6 +76,7 @@ func (c *checker) entry(path string, e Entry, limit Duration, entries []Entry) {
 	}
 	c.consumers(path, e.Consumers, entries)
 	c.drain(path, e, limit)
+	c.stuck(path+".stuck", e, limit)
 	c.schedule(path, e, limit)
 }
 
@@ -110,6 +111,23 @@ func (c *checker) drain(path string, e Entry, limit Duration) {
 		c.add(path+".drain.max_overlap", fmt.Sprintf("use %s or more, or shorten those", floor),
 			"%s is shorter than the least overlap, %s, which the window, the consumers' cadences and caches and function_limit ask for",
 			d.MaxOverlap, floor)
+	}
+}
+
+// stuck refuses limits that would report rotations which go as they should.
+func (c *checker) stuck(path string, e Entry, limit Duration) {
+	p := e.policy("", limit, "")
+	evidence := p.DrainFloor() + p.SlowestCadence()
+	atLeast := func(name string, d, least Duration, why string) {
+		if d != 0 && d < least {
+			c.add(path+"."+name, fmt.Sprintf("use %s or more, or leave it out", least), "%s is shorter than %s, %s", d, least, why)
+		}
+	}
+	atLeast("head", e.Stuck.Head, e.HeadLimit, "head_limit, within which a rotation may still succeed")
+	atLeast("drain", e.Stuck.Drain, writable(evidence), "which the evidence of a drain needs (the window, the consumers' cadences and caches, function_limit)")
+	atLeast("revoke", e.Stuck.Revoke, writable(evidence+p.Hold), "which the evidence of a drain and hold need")
+	if e.Stuck.Revoke != 0 && e.Stuck.Revoke < e.Stuck.Drain {
+		c.add(path+".revoke", "use as much as for drain, or more", "%s is shorter than the %s of drain, which comes before it", e.Stuck.Revoke, e.Stuck.Drain)
 	}
 }
 

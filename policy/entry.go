@@ -17,6 +17,9 @@ type Entry struct {
 	Hold      Duration        `json:"hold"`
 	HeadLimit Duration        `json:"head_limit"`
 	Emergency Duration        `json:"emergency"`
+	// Stuck is when a phase has taken too long. A document of an earlier release
+	// has none: then it follows from the rest.
+	Stuck Stuck `json:"stuck,omitzero"`
 	// FailedLogins bounds the refused attempts per login and hour.
 	FailedLogins int `json:"failed_logins_per_hour"`
 	// Schedule is the expression of Secrets Manager's schedule, or empty.
@@ -34,6 +37,22 @@ type Drain struct {
 	MaxOverlap Duration                `json:"max_overlap"`
 	OnTimeout  rotation.OnDrainTimeout `json:"on_timeout"`
 }
+
+// Stuck says from when on the watchdog reports a rotation that goes on.
+type Stuck struct {
+	Head   Duration `json:"head,omitempty"`
+	Drain  Duration `json:"drain,omitempty"`
+	Revoke Duration `json:"revoke,omitempty"`
+}
+
+// FillStuck sets the limits that nobody has set to what follows from the rest.
+func (e *Entry) FillStuck(functionLimit Duration) {
+	limits := e.policy("", functionLimit, "").Limits()
+	e.Stuck = Stuck{Head: writable(limits.Head), Drain: writable(limits.Drain), Revoke: writable(limits.Revoke)}
+}
+
+// writable is what a document may say.
+func writable(d time.Duration) Duration { return Duration(min(d, MaxDuration)) }
 
 // Consumer is a registered party.
 type Consumer struct {
@@ -54,6 +73,9 @@ func (e Entry) policy(arn string, limit Duration, hash string) rotation.Policy {
 		QuietPolls: e.Drain.QuietPolls, MaxOverlap: time.Duration(e.Drain.MaxOverlap),
 		OnTimeout: e.Drain.OnTimeout, Hold: time.Duration(e.Hold), HeadLimit: time.Duration(e.HeadLimit),
 		Emergency: time.Duration(e.Emergency), FailedLogins: e.FailedLogins, FunctionLimit: time.Duration(limit), Hash: hash,
+		Stuck: rotation.Stuck{
+			Head: time.Duration(e.Stuck.Head), Drain: time.Duration(e.Stuck.Drain), Revoke: time.Duration(e.Stuck.Revoke),
+		},
 		Settings: append(json.RawMessage(nil), e.Settings...),
 	}
 	for _, c := range e.Consumers {

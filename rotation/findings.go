@@ -185,15 +185,11 @@ func (l *look) configured() (all []Finding) {
 	return all
 }
 
-// slack is what steps themselves may take, retries included: a database's are
-// done within it (DESIGN §8).
-const slack = 30 * time.Minute
-
 // overdue says by when it had to be rotated. A schedule begins somewhere in its
 // window, which is a day at most. A value stored by hand counts as a rotation for
 // the schedule but not for LastRotated, so that this one gets twice the time.
 func (l *look) overdue() (due time.Time, is bool) {
-	late := func(due time.Time) bool { return l.now.After(due.Add(l.p.HeadLimit + slack)) }
+	late := func(due time.Time) bool { return l.now.After(due.Add(l.p.Limits().Head)) }
 	if due = l.d.NextRotation; !due.IsZero() && late(due) {
 		return due, true
 	}
@@ -274,19 +270,19 @@ func (l *look) phase() string {
 	}
 }
 
-// limit is how long the phase may take: in the head twice its limit, as a
-// rotation is asked for again once; in the drain what its evidence needs; after
-// disable the longest overlap and the hold.
+// limit is how long the phase may take. What is stolen has no evidence to wait
+// for and no hold.
 func (l *look) limit() time.Duration {
-	p := l.p
-	drain := p.DrainFloor() + p.SlowestCadence()
+	limits := l.p.Limits()
 	switch {
 	case !l.tail():
-		return 2*p.HeadLimit + slack
+		return limits.Head
+	case l.d.Versions.anyStolen():
+		return l.p.Emergency + slack
 	case l.d.Versions.Holder(Disabled) != "":
-		return max(p.MaxOverlap, drain) + p.Hold + slack
+		return limits.Revoke
 	default:
-		return drain + slack
+		return limits.Drain
 	}
 }
 

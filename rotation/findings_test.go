@@ -53,36 +53,37 @@ func TestFindings(t *testing.T) {
 		runs   []rotation.Run
 		want   rotation.FindingName // empty: none
 		says   string
+		stuck  rotation.Stuck
 	}{
 		{name: "stable", driver: sm, v: rotation.Versions{v1: {c}}},
 		{name: "stable, by the machine", driver: machine, v: rotation.Versions{v1: {c}}},
-		{"deleted", sm, draining, edit(func(d *rotation.Description) { d.Deleted = true }), nil, rotation.SecretUnfit, "deletion"},
-		{"replica", sm, draining, edit(func(d *rotation.Description) { d.ReplicaOf = "eu-west-1" }), nil, rotation.SecretUnfit, "eu-west-1"},
-		{"another service's", sm, draining, edit(func(d *rotation.Description) { d.OwningService = "rds" }), nil, rotation.SecretUnfit, "rds"},
-		{"nothing current", sm, rotation.Versions{v1: {pr}}, nil, nil, rotation.CurrentMissing, "AWSCURRENT"},
-		{"two drivers", machine, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { yes := true; d.RotationEnabled = &yes }), nil, rotation.TwoDrivers, "machine"},
-		{"rotation off", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { no := false; d.RotationEnabled = &no }), nil, rotation.RotationOff, "switched on"},
-		{"never configured", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { d.RotationEnabled = nil }), nil, rotation.RotationOff, "switched on"},
+		{"deleted", sm, draining, edit(func(d *rotation.Description) { d.Deleted = true }), nil, rotation.SecretUnfit, "deletion", rotation.Stuck{}},
+		{"replica", sm, draining, edit(func(d *rotation.Description) { d.ReplicaOf = "eu-west-1" }), nil, rotation.SecretUnfit, "eu-west-1", rotation.Stuck{}},
+		{"another service's", sm, draining, edit(func(d *rotation.Description) { d.OwningService = "rds" }), nil, rotation.SecretUnfit, "rds", rotation.Stuck{}},
+		{"nothing current", sm, rotation.Versions{v1: {pr}}, nil, nil, rotation.CurrentMissing, "AWSCURRENT", rotation.Stuck{}},
+		{"two drivers", machine, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { yes := true; d.RotationEnabled = &yes }), nil, rotation.TwoDrivers, "machine", rotation.Stuck{}},
+		{"rotation off", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { no := false; d.RotationEnabled = &no }), nil, rotation.RotationOff, "switched on", rotation.Stuck{}},
+		{"never configured", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { d.RotationEnabled = nil }), nil, rotation.RotationOff, "switched on", rotation.Stuck{}},
 		{name: "due soon", driver: sm, v: rotation.Versions{v1: {c}}, edit: edit(func(d *rotation.Description) { d.NextRotation = now.Add(time.Second) })},
 		{name: "just due", driver: sm, v: rotation.Versions{v1: {c}}, edit: edit(func(d *rotation.Description) { d.NextRotation = ago(time.Minute) })},
-		{"overdue", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { d.NextRotation = ago(time.Hour) }), nil, rotation.RotationOverdue, "2025-12-31T23:00:00Z"},
+		{"overdue", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) { d.NextRotation = ago(time.Hour) }), nil, rotation.RotationOverdue, "2025-12-31T23:00:00Z", rotation.Stuck{}},
 		{name: "rotated in time", driver: sm, v: rotation.Versions{v1: {c}}, edit: edit(func(d *rotation.Description) {
 			d.LastRotated, d.Every = ago(60*24*time.Hour), 30*24*time.Hour
 		})},
 		{"rotated too long ago", sm, rotation.Versions{v1: {c}}, edit(func(d *rotation.Description) {
 			d.LastRotated, d.Every, d.NextRotation = ago(62*24*time.Hour), 30*24*time.Hour, now.Add(time.Hour)
-		}), nil, rotation.RotationOverdue, "2025-12-31"},
-		{"paused in a drain", sm, draining, edit(func(d *rotation.Description) { d.Paused = true }), nil, rotation.Paused, "two credentials"},
-		{"paused in a head", sm, pending, edit(func(d *rotation.Description) { d.Paused = true }), nil, rotation.Paused, "isn't current"},
+		}), nil, rotation.RotationOverdue, "2025-12-31", rotation.Stuck{}},
+		{"paused in a drain", sm, draining, edit(func(d *rotation.Description) { d.Paused = true }), nil, rotation.Paused, "two credentials", rotation.Stuck{}},
+		{"paused in a head", sm, pending, edit(func(d *rotation.Description) { d.Paused = true }), nil, rotation.Paused, "isn't current", rotation.Stuck{}},
 		{name: "paused and stable", driver: sm, v: rotation.Versions{v1: {c}}, edit: edit(func(d *rotation.Description) { d.Paused = true })},
-		{"AWSPENDING left over", sm, rotation.Versions{v1: {pr, p}, v2: {c}}, nil, nil, rotation.PendingLeftOver, "AWSPENDING"},
+		{"AWSPENDING left over", sm, rotation.Versions{v1: {pr, p}, v2: {c}}, nil, nil, rotation.PendingLeftOver, "AWSPENDING", rotation.Stuck{}},
 		{name: "AWSPENDING left over on a live one", driver: sm, v: rotation.Versions{v1: {pr, p, rotation.Live(v1)}, v2: {c}}},
-		{"KEYTURN_DISABLED left over", sm, rotation.Versions{v1: {pr, d}, v2: {c}}, nil, nil, rotation.DisabledLeftOver, "disabled"},
+		{"KEYTURN_DISABLED left over", sm, rotation.Versions{v1: {pr, d}, v2: {c}}, nil, nil, rotation.DisabledLeftOver, "disabled", rotation.Stuck{}},
 		{name: "disabled on its way", driver: sm, v: disabled},
 		{name: "disabled and current", driver: sm, v: rotation.Versions{v1: {c, d}}},
 		{"stuck", sm, draining, nil, []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunFailed, Error: "RotationStuck", Cause: stuck, Started: ago(time.Minute), Stopped: ago(time.Second)},
-		}, rotation.RunStuck, "by Keyturn.IdentityInUse: version x uses it"},
+		}, rotation.RunStuck, "by Keyturn.IdentityInUse: version x uses it", rotation.Stuck{}},
 		{name: "stuck by what passes", driver: sm, v: draining, runs: []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunFailed, Cause: `{"Error":"Keyturn.Unavailable"}`, Started: ago(time.Minute), Stopped: ago(time.Second)},
 		}},
@@ -93,15 +94,15 @@ func TestFindings(t *testing.T) {
 		{name: "draining", driver: sm, v: draining, runs: []rotation.Run{{Name: forward + "1", Status: rotation.RunRunning, Started: ago(30 * time.Minute)}}},
 		{"draining too long", sm, draining, nil, []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
-		}, rotation.TailTooLong, "two credentials are alive for longer than 30m10s"},
+		}, rotation.TailTooLong, "two credentials are alive for longer than 30m10s", rotation.Stuck{}},
 		{"draining too long, in two generations", sm, draining, nil, []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunAborted, Started: ago(time.Hour), Stopped: ago(50 * time.Minute)},
 			{Name: forward + "2", Status: rotation.RunRunning, Started: ago(time.Minute)},
-		}, rotation.TailTooLong, "30m10s"},
+		}, rotation.TailTooLong, "30m10s", rotation.Stuck{}},
 		{"draining too long, handed over", sm, draining, nil, []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunSucceeded, Started: ago(time.Hour), Stopped: ago(50 * time.Minute)},
 			{Name: forward + "2", Status: rotation.RunRunning, Started: ago(50*time.Minute - time.Second)},
-		}, rotation.TailTooLong, "30m10s"},
+		}, rotation.TailTooLong, "30m10s", rotation.Stuck{}},
 		{name: "the second drain towards this version", driver: sm, v: draining, runs: []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunSucceeded, Started: ago(time.Hour), Stopped: ago(50 * time.Minute)},
 			{Name: forward + "2", Status: rotation.RunRunning, Started: ago(time.Minute)},
@@ -109,20 +110,49 @@ func TestFindings(t *testing.T) {
 		{name: "held", driver: sm, v: disabled, runs: []rotation.Run{{Name: forward + "1", Status: rotation.RunRunning, Started: ago(30 * time.Minute)}}},
 		{"held too long", sm, disabled, nil, []rotation.Run{
 			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
-		}, rotation.TailTooLong, "isn't revoked"},
+		}, rotation.TailTooLong, "isn't revoked", rotation.Stuck{}},
 		{name: "head", driver: sm, v: pending, runs: []rotation.Run{{Name: head + "1", Status: rotation.RunRunning, Started: ago(time.Minute)}}},
 		{"head too long", sm, pending, nil, []rotation.Run{
 			{Name: head + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
-		}, rotation.HeadTooLong, "isn't current"},
+		}, rotation.HeadTooLong, "isn't current", rotation.Stuck{}},
+		{name: "a head that may take long", driver: sm, v: pending, stuck: rotation.Stuck{Head: 2 * time.Hour}, runs: []rotation.Run{
+			{Name: head + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
+		}},
+		{"a head that may not", sm, pending, nil, []rotation.Run{
+			{Name: head + "1", Status: rotation.RunRunning, Started: ago(3 * time.Minute)},
+		}, rotation.HeadTooLong, "for longer than 2m0s", rotation.Stuck{Head: 2 * time.Minute}},
+		{name: "a drain that may take long", driver: sm, v: draining, stuck: rotation.Stuck{Drain: 2 * time.Hour}, runs: []rotation.Run{
+			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
+		}},
+		{"a drain that may not", sm, draining, nil, []rotation.Run{
+			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(10 * time.Minute)},
+		}, rotation.TailTooLong, "two credentials are alive for longer than 5m0s", rotation.Stuck{Drain: 5 * time.Minute}},
+		{name: "a hold within its limit", driver: sm, v: disabled, stuck: rotation.Stuck{Drain: 5 * time.Minute, Revoke: 2 * time.Hour}, runs: []rotation.Run{
+			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
+		}},
+		{"a hold beyond it", sm, disabled, nil, []rotation.Run{
+			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(3 * time.Hour)},
+		}, rotation.TailTooLong, "isn't revoked for longer than 2h0m0s", rotation.Stuck{Revoke: 2 * time.Hour}},
+		{"a stolen one that isn't replaced", sm, rotation.Versions{v1: {c, rotation.Live(v1), rotation.Stolen(v1), rotation.Replace(v2)}}, nil, []rotation.Run{
+			{Name: head + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
+		}, rotation.HeadTooLong, "a stolen credential is current for longer than", rotation.Stuck{}},
+		{"a stolen one that is drained", sm, rotation.Versions{v1: {pr, r, rotation.Live(v1), rotation.Stolen(v1)}, v2: {c, rotation.Live(v2)}}, nil, []rotation.Run{
+			{Name: forward + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
+		}, rotation.TailTooLong, "two credentials are alive for longer than 30m0s", rotation.Stuck{Drain: 3 * time.Hour}},
 		{"machine's head too long", machine, pending, nil, []rotation.Run{
 			{Name: head + "1", Status: rotation.RunRunning, Started: ago(time.Hour)},
-		}, rotation.HeadTooLong, "isn't current"},
+		}, rotation.HeadTooLong, "isn't current", rotation.Stuck{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, tt.driver)
 			w.now, w.Runs = now, history{w.runs, tt.runs}
+			if tt.stuck != (rotation.Stuck{}) {
+				p := w.policy()
+				p.Stuck = tt.stuck
+				w.Policies = policies{p}
+			}
 			w.store.Edit(arn, func(d *rotation.Description) { d.Versions = tt.v })
 			if tt.edit != nil {
 				w.store.Edit(arn, tt.edit)

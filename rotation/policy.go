@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -75,11 +76,38 @@ type Policy struct {
 	// FunctionLimit is the longest that any of our functions may run: after it,
 	// no step of a stopped run is still acting.
 	FunctionLimit time.Duration
-	Parties       []Party
+	// Stuck says when a phase has taken too long; see Limits.
+	Stuck   Stuck
+	Parties []Party
 	// Settings belong to the engine, which decodes and validates them.
 	Settings json.RawMessage
 	// Hash identifies the document that this policy was read from.
 	Hash string
+}
+
+// Stuck is how long each phase of a rotation may take before a person is told.
+// Zero: what follows from the rest of the policy.
+type Stuck struct {
+	Head   time.Duration // from create until the new credential is current
+	Drain  time.Duration // from then until the old one is refused
+	Revoke time.Duration // from then on too, until the old one is destroyed
+}
+
+// slack is what steps themselves may take, retries included: a database's are
+// done within it (DESIGN §8).
+const slack = 30 * time.Minute
+
+// Limits fills in what the policy leaves open: a head may take twice its limit,
+// because a rotation is asked for again once, and what a database's needs; a
+// drain what its evidence needs; the rest the longest overlap and the hold.
+func (p Policy) Limits() Stuck {
+	evidence := p.DrainFloor() + p.SlowestCadence()
+	limits := Stuck{
+		Head:  cmp.Or(p.Stuck.Head, max(2*p.HeadLimit, slack)),
+		Drain: cmp.Or(p.Stuck.Drain, evidence+slack),
+	}
+	limits.Revoke = cmp.Or(p.Stuck.Revoke, max(max(p.MaxOverlap, evidence)+p.Hold+slack, limits.Drain))
+	return limits
 }
 
 // SlowestCadence is the longest time that a registered party may stay away.

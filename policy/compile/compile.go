@@ -15,6 +15,7 @@
 //	  on_drain_timeout: hold
 //	  hold: 1h
 //	  head_limit: 30m
+//	  stuck: {head: 1h}
 //	  failed_logins_per_hour: 3
 //	  follow_key: arn:aws:secretsmanager:…:secret:keyturn/follow-key-MnOpQr
 //	secrets:
@@ -29,6 +30,10 @@
 //	      on_timeout: hold      # or terminate
 //	    hold: 1h                # disabled, before it is destroyed
 //	    head_limit: 30m         # create…finish; then it is rolled back
+//	    stuck:                  # from when on it is reported; default: what follows from the rest
+//	      head: 1h              # until the new one is current
+//	      drain: 2h             # from then until the old one is refused
+//	      revoke: 72h           # from then until it is destroyed
 //	    emergency: 30s          # to follow when the old credential is stolen
 //	    failed_logins_per_hour: 3  # of one login; then it waits, so that no account is locked
 //	    schedule: rate(30 days) # Secrets Manager's; default: none
@@ -132,7 +137,9 @@ func (r *reader) document(text []byte, kinds map[string]Kind) document {
 	r.duration(top["function_limit"], &doc.limit)
 	defaults := r.defaults(top["defaults"])
 	for _, f := range r.list(top["secrets"]) {
-		doc.entries = append(doc.entries, r.secret(f, defaults, kinds))
+		e := r.secret(f, defaults, kinds)
+		e.FillStuck(doc.limit)
+		doc.entries = append(doc.entries, e)
 	}
 	for _, p := range policy.Check(doc.limit, doc.entries) {
 		r.problem(p, doc.entries)

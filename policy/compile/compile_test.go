@@ -130,6 +130,70 @@ func TestDefaultsGoFromFileToKindToPackage(t *testing.T) {
 	}
 }
 
+func TestStuckLimitsFollowFromTheRest(t *testing.T) {
+	t.Parallel()
+	type limits = policy.Stuck
+	hours := func(head, drain, revoke time.Duration) limits {
+		return limits{Head: policy.Duration(head), Drain: policy.Duration(drain), Revoke: policy.Duration(revoke)}
+	}
+	for name, tt := range map[string]struct {
+		defaults, keys string
+		want           limits
+	}{
+		"a database's":      {"", "head_limit: 15m", hours(30*time.Minute, time.Hour, 48*time.Hour+24*time.Hour+30*time.Minute)},
+		"a slow head":       {"", "head_limit: 2h", hours(4*time.Hour, time.Hour, 72*time.Hour+30*time.Minute)},
+		"a slow consumer":   {"", "consumers: [{name: a, cadence: 24h}]", hours(time.Hour, 48*time.Hour+30*time.Minute, 72*time.Hour+30*time.Minute)},
+		"a file's":          {"stuck: {drain: 3h}", "head_limit: 15m", hours(30*time.Minute, 3*time.Hour, 72*time.Hour+30*time.Minute)},
+		"its own":           {"stuck: {drain: 3h}", "stuck: {head: 45m, drain: 4h, revoke: 30h}", hours(45*time.Minute, 4*time.Hour, 30*time.Hour)},
+		"a drain for weeks": {"", "stuck: {drain: 30d}", hours(time.Hour, 30*24*time.Hour, 30*24*time.Hour)},
+		"ten years":         {"", "head_limit: 3650d", hours(policy.MaxDuration, time.Hour, 72*time.Hour+30*time.Minute)},
+	} {
+		text := "version: 1\ndefaults: {poll: 60s, " + tt.defaults + "}\nsecrets:\n- secret: s\n  kind: postgres\n  postgres: {hosts: [h]}\n  " + tt.keys + "\n"
+		doc, err := compile.Source("keyturn.yaml", []byte(text), kinds())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(tt.want, doc.Entries()[0].Stuck); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if again, err := policy.Parse(doc.JSON()); err != nil || again.Hash() != doc.Hash() {
+			t.Errorf("%s: the document isn't read: %v", name, err)
+		}
+	}
+}
+
+// A document of a release that knew no stuck limits works: they follow from the
+// rest, as they would if it were compiled anew.
+func TestADocumentWithoutStuckLimitsWorks(t *testing.T) {
+	t.Parallel()
+	doc, err := compile.File("testdata/minimal.yaml", kinds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw map[string]any
+	if err := json.Unmarshal(doc.JSON(), &raw); err != nil {
+		t.Fatal(err)
+	}
+	delete(raw["secrets"].([]any)[0].(map[string]any), "stuck") //nolint:forcetypeassert // our own document
+	text, err := json.Marshal(raw)
+	if err != nil || bytes.Contains(text, []byte("stuck")) {
+		t.Fatal(string(text), err)
+	}
+	old, err := policy.Parse(text)
+	if err != nil || bytes.Contains(old.JSON(), []byte("stuck")) {
+		t.Fatalf("%s, %v", old.JSON(), err)
+	}
+	arn := doc.Secrets()[0]
+	if !policy.IsARN(arn) {
+		arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:" + arn + "-Zz09Aa"
+	}
+	before, err1 := old.Policy(arn)
+	after, err2 := doc.Policy(arn)
+	if err1 != nil || err2 != nil || before.Limits() != after.Limits() || before.Limits().Head == 0 {
+		t.Errorf("limits %+v and %+v, %v, %v", before.Limits(), after.Limits(), err1, err2)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:"
@@ -169,6 +233,14 @@ func TestErrors(t *testing.T) {
 			`k:6:37: secrets[0].drain.on_timeout: "wait" is unknown; use hold or terminate`,
 			`k:7:3: secrets[0].driver: "lambda" is no driver; use secretsmanager or machine`,
 		}},
+		"stuck limits": {head + "  hold: 2h\n  stuck: {head: 29m, drain: 29m, revoke: 2h}\n  head_limit: 30m\n", []string{
+			"k:7:11: secrets[0].stuck.head: 29m is shorter than 30m, head_limit, within which a rotation may still succeed; use 30m or more, or leave it out",
+			"k:7:22: secrets[0].stuck.drain: 29m is shorter than 30m, which the evidence of a drain needs",
+			"k:7:34: secrets[0].stuck.revoke: 2h is shorter than 2h30m, which the evidence of a drain and hold need"}},
+		"stuck limits in their order": {head + "  hold: 0s\n  stuck: {drain: 5h, revoke: 4h}\n", []string{
+			"secrets[0].stuck.revoke: 4h is shorter than the 5h of drain, which comes before it; use as much as for drain, or more"}},
+		"stuck at once":   {"defaults: {stuck: {head: 0s}}\n" + head, []string{"k:1:20: defaults.stuck.head: every rotation would be stuck at once; leave it out"}},
+		"a phase unknown": {head + "  stuck: {tail: 1h}\n", []string{"k:6:11: secrets[0].stuck.tail: unknown key"}},
 		"overlap below the floor": {head + "  consumers: [{name: a, cadence: 3d}]\n", []string{
 			"secrets[0].drain.max_overlap: 2d is shorter than the least overlap, 3d"}},
 		"consumers": {head + "  consumers: [{name: a b}, {cache: 1m}, {name: a}, {name: a, wave: 2}, 7]\n", []string{

@@ -20,12 +20,13 @@ type common struct {
 }
 
 func (r *reader) defaults(f field) common {
-	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit", "emergency", "failed_logins_per_hour", "follow_key")
+	top := r.mapping(f, "window", "poll", "quiet_polls", "max_overlap", "on_drain_timeout", "hold", "head_limit", "stuck", "emergency", "failed_logins_per_hour", "follow_key")
 	// Read once, so that what is wrong is told once; then again for each entry.
 	read := func(r *reader, e *policy.Entry) {
 		r.drain(top, "on_drain_timeout", e)
 		r.duration(top["hold"], &e.Hold)
 		r.duration(top["head_limit"], &e.HeadLimit)
+		r.stuck(top["stuck"], e)
 		r.duration(top["emergency"], &e.Emergency)
 		r.integer(top["failed_logins_per_hour"], &e.FailedLogins)
 	}
@@ -62,11 +63,26 @@ func (r *reader) drain(fields map[string]field, onTimeout string, e *policy.Entr
 	r.text(fields[onTimeout], (*string)(&e.Drain.OnTimeout))
 }
 
+// stuck reads the limits of the phases. What isn't said is left open here.
+func (r *reader) stuck(f field, e *policy.Entry) {
+	fields := r.mapping(f, "head", "drain", "revoke")
+	for _, limit := range []struct {
+		name string
+		into *policy.Duration
+	}{{"head", &e.Stuck.Head}, {"drain", &e.Stuck.Drain}, {"revoke", &e.Stuck.Revoke}} {
+		at := fields[limit.name]
+		r.duration(at, limit.into)
+		if at.node != nil && *limit.into == 0 && !r.faulty[at.path] {
+			r.fail(at.path, "every rotation would be stuck at once", "leave it out, or say how long this phase may take")
+		}
+	}
+}
+
 // secret reads one item of the list.
 func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.Entry {
 	e := policy.Entry{Settings: json.RawMessage("{}")}
 	name := peek(f.node, "kind")
-	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "emergency", "failed_logins_per_hour", "schedule", "consumers"}
+	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "stuck", "emergency", "failed_logins_per_hour", "schedule", "consumers"}
 	if _, known := kinds[name]; known || name != "" && peekBlock(f.node, name) {
 		keys = append(keys, name)
 	}
@@ -84,6 +100,7 @@ func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.
 	r.drain(r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout"), "on_timeout", &e)
 	r.duration(fields["hold"], &e.Hold)
 	r.duration(fields["head_limit"], &e.HeadLimit)
+	r.stuck(fields["stuck"], &e)
 	r.duration(fields["emergency"], &e.Emergency)
 	r.integer(fields["failed_logins_per_hour"], &e.FailedLogins)
 	r.text(fields["schedule"], &e.Schedule)
@@ -106,6 +123,7 @@ func fill(e *policy.Entry, kind rotation.Policy) {
 	}
 	e.Hold = seconds(kind.Hold, base.Hold)
 	e.HeadLimit = seconds(kind.HeadLimit, base.HeadLimit)
+	e.Stuck = policy.Stuck{Head: seconds(kind.Stuck.Head, 0), Drain: seconds(kind.Stuck.Drain, 0), Revoke: seconds(kind.Stuck.Revoke, 0)}
 	e.Emergency = seconds(kind.Emergency, base.Emergency)
 	e.FailedLogins = either(kind.FailedLogins, base.FailedLogins)
 }
