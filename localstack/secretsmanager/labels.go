@@ -37,12 +37,17 @@ func checkLabel(label string) error {
 	return nil
 }
 
-// fits reports whether a version may take one more label.
-func (v view) fits(label, id string) error {
-	labels := v.labelsOf(id)
-	if len(labels) >= maxLabels && !slices.Contains(labels, label) {
+// fits reports whether a version may be given these labels. All versions share
+// the quota, and AWSPREVIOUS that follows AWSCURRENT counts (user guide, "Secrets
+// Manager quotas").
+func (v view) fits(id string, labels ...string) error {
+	after := v.clone()
+	for _, label := range labels {
+		after.give(label, id)
+	}
+	if len(after.labels) > max(maxLabels, len(v.labels)) {
 		return awsproto.Errorf("LimitExceededException",
-			"You can't have more than %d staging labels on a version.", maxLabels)
+			"You exceeded the maximum of %d staging labels on all versions of a secret.", maxLabels)
 	}
 	return nil
 }
@@ -139,13 +144,14 @@ func (s *Service) moveLabel(sec *secret, label, to string, from *string) error {
 			"The parameter RemoveFromVersionId can't be empty. Staging label %s is currently attached to version %s, so you must explicitly reference that version in RemoveFromVersionId.",
 			label, holder)
 	}
-	if err := sec.fits(label, to); err != nil {
+	if err := sec.fits(to, label); err != nil {
 		return err
 	}
 	s.remember(sec)
+	stranded := sec.labels[pending]
 	sec.give(label, to)
 	if label == current || label == pending {
-		s.abandonUnless(sec, to)
+		s.abandonUnless(sec, to, stranded)
 	}
 	return nil
 }

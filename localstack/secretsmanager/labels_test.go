@@ -42,7 +42,7 @@ func TestC3_5_SameTokenSameValueSucceedsOtherValueFails(t *testing.T) {
 	wantError(t, f.put("s", token, "other", "AWSPENDING"), "ResourceExistsException", token)
 }
 
-func TestPutWithStagesStealsLabels(t *testing.T) {
+func TestC3_6_PutWithStagesMovesThem(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	_, v1 := f.create("s", "one")
@@ -53,7 +53,7 @@ func TestPutWithStagesStealsLabels(t *testing.T) {
 	f.wantLabels("s", map[string][]string{v1: {"AWSPREVIOUS"}, v2: {"AWSPENDING"}, v4: {"AWSCURRENT", "MINE"}})
 }
 
-func TestFirstVersionIsAlwaysCurrent(t *testing.T) {
+func TestC3_1_TheFirstVersionIsAlwaysCurrent(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	if _, err := f.CreateSecret(f.ctx, &sm.CreateSecretInput{Name: aws.String("s")}); err != nil {
@@ -84,7 +84,7 @@ func TestC6_2_MovingCurrentNeedsItsHolderAndMovesPrevious(t *testing.T) {
 	f.wantLabels("s", map[string][]string{v2: {"AWSCURRENT"}, v3: {"AWSPREVIOUS", "MINE"}})
 }
 
-func TestUpdateSecretVersionStage(t *testing.T) {
+func TestC6_2_UpdateSecretVersionStage(t *testing.T) {
 	t.Parallel()
 	const missing = "00000000-0000-0000-0000-000000000000"
 	tests := []struct {
@@ -98,7 +98,7 @@ func TestUpdateSecretVersionStage(t *testing.T) {
 		{"attach where it is, naming its holder", "MINE", "2", "2", "", ""},
 		{"attach what another version holds", "MINE", "1", "", "InvalidParameterException", "RemoveFromVersionId can't be empty"},
 		{"move from the holder", "MINE", "1", "2", "", ""},
-		{"move from a version that doesn't hold it", "MINE", "2", "1", "InvalidParameterException", "must be set to the version"},
+		{"move to the holder from another version", "MINE", "2", "1", "InvalidParameterException", "must be set to the version"},
 		{"move a label that nobody holds", "FREE", "1", "2", "InvalidParameterException", "must be set to the version"},
 		{"remove", "MINE", "", "2", "", ""},
 		{"remove from a version that doesn't hold it", "MINE", "", "1", "InvalidParameterException", "must be set to the version"},
@@ -124,82 +124,6 @@ func TestUpdateSecretVersionStage(t *testing.T) {
 				f.wantLabels("s", map[string][]string{v1: {"AWSCURRENT"}, v2: {"MINE"}})
 			}
 		})
-	}
-}
-
-func TestAtMostTwentyLabelsAVersion(t *testing.T) {
-	t.Parallel()
-	f := start(t, secretsmanager.Behaviour{})
-	_, v1 := f.create("s", "one")
-	var labels []string
-	for i := range 19 {
-		label := fmt.Sprintf("LABEL_%02d", i)
-		labels = append(labels, label)
-		if err := f.move("s", label, v1, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantError(t, f.move("s", "ONE_MORE", v1, ""), "LimitExceededException", "20")
-	if err := f.move("s", labels[0], v1, ""); err != nil {
-		t.Errorf("a label that is there already: %v", err)
-	}
-	wantError(t, f.put("s", uuid.NewString(), "two", append(labels, "a", "b")...), "ValidationException", "20")
-}
-
-func TestC7_8_UnlabelledVersionsGoBeyondAHundredButNotWithinADay(t *testing.T) {
-	t.Parallel()
-	f := start(t, secretsmanager.Behaviour{NoQuotas: true})
-	_, first := f.create("s", "value")
-	kept := f.mustPut("s", "kept", "KEYTURN_RETIRING")
-	for range 98 {
-		f.mustPut("s", "value")
-	}
-	wantError(t, f.put("s", uuid.NewString(), "one too many"), "LimitExceededException", "100 versions")
-	f.clock.Advance(25 * time.Hour)
-	f.mustPut("s", "value")
-	_, err := f.get("s", first, "")
-	wantError(t, err, "ResourceNotFoundException", first)
-	if got, err := f.get("s", kept, "KEYTURN_RETIRING"); got != "kept" {
-		t.Errorf("a labelled version was purged: %v", err)
-	}
-	out, err := f.ListSecretVersionIds(f.ctx, &sm.ListSecretVersionIdsInput{SecretId: aws.String("s"), IncludeDeprecated: aws.Bool(true)})
-	if err != nil || len(out.Versions) != 100 {
-		t.Errorf("%d versions, error %v; want 100", len(out.Versions), err)
-	}
-	labelled, err := f.ListSecretVersionIds(f.ctx, &sm.ListSecretVersionIdsInput{SecretId: aws.String("s")})
-	if err != nil || len(labelled.Versions) != 3 {
-		t.Errorf("%d labelled versions, error %v; want current, previous and retiring", len(labelled.Versions), err)
-	}
-}
-
-func TestFiftyWritesASecond(t *testing.T) {
-	t.Parallel()
-	on, off := start(t, secretsmanager.Behaviour{}), start(t, secretsmanager.Behaviour{NoQuotas: true})
-	// Calls in process, so that the bucket, which refills by the clock, empties.
-	refused := func(f *fixture) (n int, once func() error) {
-		_, v1 := f.create("s", "value")
-		body := []byte(`{"SecretId":"s","VersionStage":"AWSCURRENT","MoveToVersionId":"` + v1 + `"}`)
-		once = func() error {
-			_, err := f.service.Call(f.ctx, "UpdateSecretVersionStage", body)
-			return err
-		}
-		for range 5000 {
-			if once() != nil {
-				n++
-			}
-		}
-		return n, once
-	}
-	if n, _ := refused(off); n > 0 {
-		t.Errorf("%d writes refused though quotas are off", n)
-	}
-	n, once := refused(on)
-	if n == 0 {
-		t.Error("5000 writes at once were all accepted")
-	}
-	on.clock.Advance(time.Second)
-	if err := once(); err != nil {
-		t.Errorf("after a second of the clock: %v", err)
 	}
 }
 

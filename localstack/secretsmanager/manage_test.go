@@ -44,7 +44,7 @@ func TestARNsAndLookup(t *testing.T) {
 	}
 }
 
-func TestCreateSecret(t *testing.T) {
+func TestC3_5_CreateSecret(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	token := uuid.NewString()
@@ -97,7 +97,7 @@ func TestBinaryValues(t *testing.T) {
 	}
 }
 
-func TestUpdateSecret(t *testing.T) {
+func TestC7_5_UpdateSecretMakesItsValueCurrent(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	_, v1 := f.create("s", "one")
@@ -142,7 +142,7 @@ func TestC2_6_DescribeShowsWhoMayNotBeRotated(t *testing.T) {
 	}
 }
 
-func TestDeleteAndRestore(t *testing.T) {
+func TestC2_6_DeleteAndRestore(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	arn, _ := f.create("s", "one")
@@ -292,7 +292,7 @@ func TestBatchGetSecretValue(t *testing.T) {
 	wantError(t, err, "InvalidParameterException", "20")
 }
 
-func TestGetRandomPassword(t *testing.T) {
+func TestC3_4_GetRandomPassword(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	password := func(in *sm.GetRandomPasswordInput) string {
@@ -328,7 +328,7 @@ func TestUnknownMembersAndActionsAreErrors(t *testing.T) {
 	wantError(t, err, "UnknownOperationException", "GetResourcePolicy")
 }
 
-func TestClientRequestTokenIsRequiredWithAValue(t *testing.T) {
+func TestC3_5_AValueNeedsAToken(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	f.create("s", "one")

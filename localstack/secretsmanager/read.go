@@ -201,8 +201,7 @@ func (sec *secret) describe() description {
 		ARN: sec.arn, Name: sec.name, Description: sec.description, KmsKeyID: sec.kmsKey, Type: sec.kind,
 		CreatedDate: timestamp(sec.created), DeletedDate: timestamp(sec.deletion),
 		LastAccessedDate: timestamp(sec.accessed), LastChangedDate: timestamp(sec.changed),
-		LastRotatedDate: timestamp(sec.rotation.last),
-		OwningService:   sec.owner, PrimaryRegion: sec.primary, Tags: sec.tags,
+		OwningService: sec.owner, PrimaryRegion: sec.primary, Tags: sec.tags,
 	}
 	if r := sec.rotation; r.configured {
 		enabled := r.enabled
@@ -214,8 +213,8 @@ func (sec *secret) describe() description {
 			}
 			d.RotationRules = &rules
 		}
-		if enabled {
-			d.NextRotationDate = timestamp(r.next)
+		if enabled { // neither date is shown of a rotation that is switched off
+			d.LastRotatedDate, d.NextRotationDate = timestamp(r.last), timestamp(r.next)
 		}
 	}
 	return d

@@ -148,6 +148,9 @@ func (s *Service) makePending(sec *secret, token string, empty bool) error {
 		return awsproto.Errorf("InvalidRequestException",
 			"You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", token, sec.arn)
 	}
+	if err := sec.fits(token, pending); err != nil {
+		return err
+	}
 	s.remember(sec)
 	if sec.versions[token] == nil {
 		v := &version{id: token, created: s.clock.Now()}
@@ -211,10 +214,10 @@ func (s *Service) reattempt(sec *secret, token string) {
 
 // abandonUnless gives a rotation up whose version lost its turn to another one:
 // AWSPENDING is taken off its version so that later rotations can start (user
-// guide, RotationAbandoned).
-func (s *Service) abandonUnless(sec *secret, winner string) {
+// guide, RotationAbandoned). The loser is the one that runs, or whoever had
+// AWSPENDING before.
+func (s *Service) abandonUnless(sec *secret, winner, loser string) {
 	r := &sec.rotation
-	loser := sec.labels[pending]
 	if r.run != nil && r.run.testOnly {
 		return // a test takes its version away itself
 	}

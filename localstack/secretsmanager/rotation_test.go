@@ -100,6 +100,9 @@ func TestC1_5_FirstErrorStopsAndTheWholeProcessIsRetried(t *testing.T) {
 			}
 			if tt.events[len(tt.events)-1] == "RotationFailed" {
 				f.wantLabels("s", map[string][]string{v1: {"AWSCURRENT"}, token: {"AWSPENDING"}})
+				if d := f.describe("s"); d.LastRotatedDate != nil || !aws.ToBool(d.RotationEnabled) {
+					t.Errorf("LastRotatedDate %v, RotationEnabled %v", d.LastRotatedDate, d.RotationEnabled)
+				}
 			}
 		})
 	}
@@ -152,6 +155,9 @@ func TestC5_RotateImmediatelyFalseRunsOnlyTestSecret(t *testing.T) {
 			end := []string{"TestRotationSucceeded", "TestRotationFailed"}[fails]
 			f.waitFor(end, 1)
 			f.wantLabels("s", map[string][]string{v1: {"AWSCURRENT"}})
+			if _, err := f.get("s", token, ""); code(err) != "ResourceNotFoundException" {
+				t.Errorf("the test's version is still there: %v", err)
+			}
 			if diff := cmp.Diff([]string{"testSecret"}, f.fn.steps()); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)
 			}
@@ -189,7 +195,7 @@ func TestC6_4_PendingIsRemovedOrStaysAfterSuccess(t *testing.T) {
 	}
 }
 
-func TestStepsThatReturnWithoutMovingCurrentAreAFailure(t *testing.T) {
+func TestC1_5_StepsThatReturnWithoutMovingCurrentAreAFailure(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	_, v1 := f.create("s", "one")
@@ -337,7 +343,7 @@ func TestC7_5_AManualChangeOfCurrentAbandonsTheRotation(t *testing.T) {
 	}
 }
 
-func TestFinishingARotationIsNoManualChange(t *testing.T) {
+func TestC7_5_FinishingARotationIsNoManualChange(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{KeepPending: true})
 	f.create("s", "one")
@@ -346,52 +352,6 @@ func TestFinishingARotationIsNoManualChange(t *testing.T) {
 	f.mustPut("s", "by hand, after a rotation that left AWSPENDING")
 	if diff := cmp.Diff([]string{"RotationStarted", "RotationSucceeded"}, f.serviceEvents()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
-	}
-}
-
-func TestRotateSecretRefuses(t *testing.T) {
-	t.Parallel()
-	f := start(t, secretsmanager.Behaviour{})
-	f.create("s", "one")
-	f.service.Seed(secretsmanager.Seed{Name: "replica", Value: "v", PrimaryRegion: "eu-west-1"})
-	f.service.Seed(secretsmanager.Seed{Name: "rds!cluster-1", Value: "v", OwningService: "rds"})
-	tests := []struct {
-		name      string
-		change    func(*sm.RotateSecretInput)
-		code, msg string
-	}{
-		{"no function", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = nil }, "InvalidRequestException", "No Lambda rotation function ARN"},
-		{"a name for an ARN", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = aws.String("rotate") }, "InvalidParameterException", "RotationLambdaARN"},
-		{"a function that isn't there", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = aws.String(functionARN + "2") }, "AccessDeniedException", "secretsmanager.amazonaws.com"},
-		{"a short token", func(in *sm.RotateSecretInput) { in.ClientRequestToken = aws.String("short") }, "InvalidParameterException", "32-64"},
-		{"no such secret", func(in *sm.RotateSecretInput) { in.SecretId = aws.String("nothing") }, "ResourceNotFoundException", "can't find the specified secret"},
-		{"a replica", func(in *sm.RotateSecretInput) { in.SecretId = aws.String("replica") }, "InvalidRequestException", "replica"},
-		{"managed by a service", func(in *sm.RotateSecretInput) { in.SecretId = aws.String("rds!cluster-1") }, "InvalidRequestException", "managed by another service"},
-	}
-	for _, tt := range tests {
-		in := rotateInput("s", uuid.NewString())
-		tt.change(in)
-		_, err := f.RotateSecret(f.ctx, in)
-		wantError(t, err, tt.code, tt.msg)
-	}
-	if d := f.describe("s"); d.RotationEnabled != nil || len(d.VersionIdsToStages) != 1 {
-		t.Errorf("a refused call changed something: %v, %v", d.RotationEnabled, d.VersionIdsToStages)
-	}
-}
-
-func TestRepeatedRotateSecretWithADoneTokenDoesNothing(t *testing.T) {
-	t.Parallel()
-	f := start(t, secretsmanager.Behaviour{})
-	f.create("s", "one")
-	token := f.rotate("s")
-	f.waitFor("RotationSucceeded", 1)
-	out, err := f.RotateSecret(f.ctx, rotateInput("s", token))
-	if err != nil || *out.VersionId != token {
-		t.Fatalf("RotateSecret: %v, %v", out, err)
-	}
-	f.service.Close()
-	if diff := cmp.Diff(allSteps, f.fn.steps()); diff != "" {
-		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 }
 

@@ -60,6 +60,9 @@ func (r rotationRules) check() error {
 // checkCron looks at two years of windows; the widest pattern of a cron is one
 // year, and leap days add one.
 func checkCron(e schedule.Expression, window time.Duration) error {
+	if strings.Contains(strings.Fields(strings.TrimPrefix(e.String(), "cron("))[2], "W") {
+		return badRules("a cron's day-of-month knows , - * ? / and L")
+	}
 	if !e.OnTheHour() {
 		return badRules("a cron has minute 0 and year *")
 	}

@@ -45,6 +45,9 @@ func TestC7_6_RotationRules(t *testing.T) {
 		{"cron every three hours", 0, "cron(0 0/3 * * ? *)", "", "4 hours apart"},
 		{"cron with minutes", 0, "cron(30 4 * * ? *)", "", "minute 0"},
 		{"cron with a year", 0, "cron(0 4 * * ? 2030)", "", "year *"},
+		{"cron with the nearest weekday", 0, "cron(0 4 3W * ? *)", "", "day-of-month"},
+		{"cron on Wednesdays", 0, "cron(0 4 ? * WED *)", "", ""},
+		{"cron on the last day", 0, "cron(0 4 L * ? *)", "", ""},
 		{"cron that never fires", 0, "cron(0 4 31 2 ? *)", "", "never fires"},
 		{"window into the next day", 0, "cron(0 22 * * ? *)", "3h", "next day"},
 		{"window to the end of the day", 0, "cron(0 22 * * ? *)", "2h", ""},
@@ -170,7 +173,7 @@ func TestC7_6_NoDriftOverManySevenDayPeriods(t *testing.T) {
 	}
 }
 
-func TestScheduledRotationOverAStrandedPending(t *testing.T) {
+func TestC7_6_ScheduledRotationOverAStrandedPending(t *testing.T) {
 	t.Parallel()
 	for _, reuse := range []bool{false, true} {
 		f := start(t, secretsmanager.Behaviour{ReuseStranded: reuse})
@@ -196,30 +199,92 @@ func TestScheduledRotationOverAStrandedPending(t *testing.T) {
 	}
 }
 
+// API reference, RotateSecret: the rotation of a rate() or of a number of days may
+// still occur after another schedule took its place; that of a cron() can't.
 func TestC7_6_AReplacedRateMayFireOnceMore(t *testing.T) {
 	t.Parallel()
-	for _, fires := range []bool{false, true} {
-		f := start(t, secretsmanager.Behaviour{OldRateFires: fires})
+	for _, tt := range []struct {
+		old    *types.RotationRulesType
+		leaves bool // the switch
+		fires  bool
+	}{
+		{by("rate(2 days)"), false, false},
+		{by("rate(2 days)"), true, true},
+		{days(2), true, true},
+		{by("cron(0 4 * * ? *)"), true, false},
+	} {
+		f := start(t, secretsmanager.Behaviour{OldRateFires: tt.leaves})
 		f.create("s", "one")
-		if err := f.rotateBy("s", &types.RotationRulesType{ScheduleExpression: aws.String("rate(2 days)")}, true); err != nil {
+		if err := f.rotateBy("s", tt.old, true); err != nil {
 			t.Fatal(err)
 		}
 		f.waitFor("RotationSucceeded", 1)
-		if err := f.rotateBy("s", &types.RotationRulesType{ScheduleExpression: aws.String("rate(30 days)")}, false); err != nil {
+		before := *f.describe("s").NextRotationDate
+		if err := f.rotateBy("s", by("rate(30 days)"), false); err != nil {
 			t.Fatal(err)
 		}
 		f.waitFor("TestRotationSucceeded", 1)
-		f.clock.Advance(4 * 24 * time.Hour)
-		if fires {
-			f.waitFor("RotationSucceeded", 2)
+		if next := *f.describe("s").NextRotationDate; !next.After(before.AddDate(0, 0, 20)) {
+			t.Errorf("%+v: NextRotationDate is %v, as before the change", tt.old, next)
 		}
-		f.clock.Advance(40 * 24 * time.Hour)
-		want := 2
-		if fires {
-			want = 3
+		rotations := 0
+		for range 5 { // each of another secret, and what is due beside it
+			rotations += f.dueAfter(4 * 24 * time.Hour)
 		}
-		f.waitFor("RotationSucceeded", want)
+		if want := map[bool]int{true: 1}[tt.fires]; rotations != want {
+			t.Errorf("%+v, switch %v: %d rotations in 20 days, want %d", tt.old, tt.leaves, rotations, want)
+		}
+		if rotations = f.dueAfter(20 * 24 * time.Hour); rotations != 1 {
+			t.Errorf("%+v: %d rotations by the new schedule", tt.old, rotations)
+		}
 	}
+}
+
+// dueAfter moves the clock and returns how many rotations of other secrets have
+// ended before one that is due by then, too, and comes last.
+func (f *fixture) dueAfter(d time.Duration) int {
+	f.t.Helper()
+	id := "last-" + uuid.NewString()
+	f.create(id, "one")
+	if err := f.rotateBy(id, by("rate(1 day)"), true); err != nil {
+		f.t.Fatal(err)
+	}
+	succeeded := func() (all int, last bool) {
+		arn := *f.describe(id).ARN
+		for _, d := range f.bus.details(f.t, "AWS Service Event via CloudTrail") {
+			if d.EventName == "RotationSucceeded" {
+				all++
+				last = d.AdditionalEventData.SecretID == arn
+			}
+		}
+		return all, last
+	}
+	before := 0
+	eventually(f.t, "the first rotation of another secret", func() (last bool) {
+		before, last = succeeded()
+		return last
+	})
+	f.clock.Advance(d)
+	f.waitFor("RotationSucceeded", before+1)
+	arn := *f.describe(id).ARN
+	eventually(f.t, "every rotation that is due", func() bool {
+		started, ended, mine := 0, 0, 0
+		for _, d := range f.bus.details(f.t, "AWS Service Event via CloudTrail") {
+			switch d.EventName {
+			case "RotationStarted":
+				started++
+			case "RotationSucceeded", "RotationFailed", "RotationAbandoned":
+				ended++
+				if d.AdditionalEventData.SecretID == arn {
+					mine++
+				}
+			}
+		}
+		return mine == 2 && started == ended
+	})
+	f.cancel(id)
+	after, _ := succeeded()
+	return after - before - 1
 }
 
 func TestC7_5_AValueSetByHandMovesTheSchedule(t *testing.T) {
@@ -238,23 +303,22 @@ func TestC7_5_AValueSetByHandMovesTheSchedule(t *testing.T) {
 	}
 }
 
-func TestDeletedSecretsDoNotRotate(t *testing.T) {
+func TestC7_6_DeletedSecretsDoNotRotate(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	f.create("s", "one")
-	if err := f.rotateBy("s", &types.RotationRulesType{AutomaticallyAfterDays: aws.Int64(1)}, true); err != nil {
+	if err := f.rotateBy("s", days(1), true); err != nil {
 		t.Fatal(err)
 	}
 	f.waitFor("RotationSucceeded", 1)
 	if _, err := f.DeleteSecret(f.ctx, &sm.DeleteSecretInput{SecretId: aws.String("s")}); err != nil {
 		t.Fatal(err)
 	}
-	f.clock.Advance(5 * 24 * time.Hour)
+	if n := f.dueAfter(5 * 24 * time.Hour); n != 0 || len(f.fn.steps()) != 12 {
+		t.Errorf("%d rotations and the steps %v while the secret was marked for deletion", n, f.fn.steps())
+	}
 	if _, err := f.RestoreSecret(f.ctx, &sm.RestoreSecretInput{SecretId: aws.String("s")}); err != nil {
 		t.Fatal(err)
 	}
-	f.waitFor("RotationSucceeded", 2) // overdue, so at once
-	if got := len(f.fn.steps()); got != 8 {
-		t.Errorf("%d steps ran, want those of two rotations", got)
-	}
+	f.waitFor("RotationSucceeded", 4) // overdue, so at once
 }

@@ -149,8 +149,7 @@ func (s *Service) writeVersion(sec *secret, id string, text *string, binary []by
 		if old.equal(text, binary) {
 			return nil
 		}
-		return awsproto.Errorf("ResourceExistsException",
-			"You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", id, sec.arn)
+		return sec.tokenInUse(id)
 	}
 	if old == nil {
 		if err := s.makeRoom(sec); err != nil {
@@ -160,26 +159,27 @@ func (s *Service) writeVersion(sec *secret, id string, text *string, binary []by
 			stages = append(stages[:len(stages):len(stages)], current)
 		}
 	}
-	// A filled version may hold labels already, so count before anything moves.
-	after := view{labels: map[string]string{}}
-	for _, label := range append(sec.labelsOf(id), stages...) {
-		if err := after.fits(label, id); err != nil {
-			return err
-		}
-		after.labels[label] = id
+	if err := sec.fits(id, stages...); err != nil {
+		return err
 	}
 	s.remember(sec)
+	stranded := sec.labels[pending]
 	sec.versions[id] = &version{id: id, created: s.clock.Now(), text: text, binary: binary}
 	for _, label := range stages {
 		sec.give(label, id)
 		if label == current || label == pending {
-			s.abandonUnless(sec, id)
+			s.abandonUnless(sec, id, stranded)
 		}
 		if label == current {
 			s.countAsRotated(sec, id)
 		}
 	}
 	return nil
+}
+
+func (sec *secret) tokenInUse(token string) error {
+	return awsproto.Errorf("ResourceExistsException",
+		"You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", token, sec.arn)
 }
 
 type updateSecretInput struct {
@@ -206,6 +206,9 @@ func (s *Service) updateSecret(in updateSecretInput) (any, error) {
 		return nil, err
 	}
 	if hasValue {
+		if sec.versions[in.ClientRequestToken] != nil { // here the same value is no repetition
+			return nil, sec.tokenInUse(in.ClientRequestToken)
+		}
 		err := s.writeVersion(sec, in.ClientRequestToken, in.SecretString, in.SecretBinary, []string{current})
 		if err != nil {
 			return nil, err
