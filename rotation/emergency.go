@@ -107,11 +107,25 @@ func (r *Rotator) hasten(ctx context.Context, s scene) error {
 	return err
 }
 
+// enterMarked is for the acts after MarkStolen, whose mark may show late: taken
+// for the end of the emergency, its absence would leave the stolen one alive.
+func (r *Rotator) enterMarked(ctx context.Context, req Request) (scene, error) {
+	s, err := r.enter(ctx, StepEmergency, req)
+	if err != nil {
+		return scene{}, err
+	}
+	err = r.lookAgain(ctx, &s, func(v Versions) bool {
+		current := v.Holder(Current)
+		return !v.isStolen(current) && current != req.Token
+	})
+	return s, err
+}
+
 // Cut makes the acceptors refuse the stolen credential before there is another
 // one: its sessions end, and consumers fail until they have followed. It is
 // never undone.
 func (r *Rotator) Cut(ctx context.Context, req Request) (Result, error) {
-	s, err := r.enter(ctx, StepEmergency, req)
+	s, err := r.enterMarked(ctx, req)
 	if err != nil {
 		return Result{}, err
 	}
@@ -137,7 +151,7 @@ func (r *Rotator) Cut(ctx context.Context, req Request) (Result, error) {
 // Replace waits until a credential that isn't stolen is current, and starts the
 // rotation that makes it, under the emergency's token, when nothing else does.
 func (r *Rotator) Replace(ctx context.Context, req Request) (Result, error) {
-	s, err := r.enter(ctx, StepEmergency, req)
+	s, err := r.enterMarked(ctx, req)
 	if err != nil {
 		return Result{}, err
 	}

@@ -3,6 +3,7 @@ package rotation_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/keyturn/keyturn/fault"
@@ -139,4 +140,29 @@ func TestNothingBringsAStolenCredentialBack(t *testing.T) {
 	wantFault(t, err, fault.TooLate)
 	w.must(w.tail(v2, rotation.Forward))
 	w.wantLogins("login-2 accepted")
+}
+
+// Found by internal/chaos: the marks showed late, so that the cut found nothing
+// to cut, and the emergency went on without it; or took itself to be over.
+func TestAnEmergencyWaitsForMarksThatShowLate(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		before := w.store.Labels(arn)
+		req := rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, Generation: 1}
+		if res, err := w.MarkStolen(t.Context(), req); err != nil || res.Outcome != rotation.Done {
+			t.Fatalf("%s, mark: %s, %v", driver, res.Outcome, err)
+		}
+		late := &lateStore{Store: w.store}
+		w.Store = late
+		late.shown = slices.Repeat([]rotation.Versions{before}, 5)
+		if res, err := w.Replace(t.Context(), req); err != nil || res.Outcome != rotation.Wait {
+			t.Errorf("%s, replace: %s, %v, though the stolen one is current", driver, res.Outcome, err)
+		}
+		late.shown = slices.Repeat([]rotation.Versions{before}, 5)
+		res, err := w.Cut(t.Context(), req)
+		if err != nil || res.Outcome != rotation.Done || w.target.logins["login-1"] != "refused" {
+			t.Errorf("%s, cut: %s, %v; the login is %s", driver, res.Outcome, err, w.target.logins["login-1"])
+		}
+	}
 }

@@ -34,21 +34,28 @@ func guardHead(v Versions, token string) (already bool, err error) {
 }
 
 // guard is guardHead, which looks again for a moment where the labels may merely
-// be late: reads of Secrets Manager may lag behind its writes (FACTS C4.1).
+// be late.
 func (r *Rotator) guard(ctx context.Context, s *scene) (already bool, err error) {
-	already, err = guardHead(s.desc.Versions, s.req.Token)
-	for look := 1; look <= looks && mayBeLate(s.desc.Versions, s.req.Token); look++ {
-		if r.sleep(ctx, time.Duration(look)*lookAgain) != nil {
-			return already, err // time is up: what was seen counts
+	if err := r.lookAgain(ctx, s, func(v Versions) bool { return mayBeLate(v, s.req.Token) }); err != nil {
+		return false, err
+	}
+	return guardHead(s.desc.Versions, s.req.Token)
+}
+
+// lookAgain reads the labels again for a moment while they may be late: reads of
+// Secrets Manager may lag behind its writes (FACTS C4.1).
+func (r *Rotator) lookAgain(ctx context.Context, s *scene, late func(Versions) bool) error {
+	for look := 1; look <= looks && late(s.desc.Versions); look++ {
+		if r.sleep(ctx, time.Duration(look)*betweenLooks) != nil {
+			return nil //nolint:nilerr // time is up: what was seen counts
 		}
-		desc, unseen := r.Store.Describe(ctx, s.desc.ARN)
-		if unseen != nil {
-			return false, fault.Wrap(fault.Unavailable, unseen, "reading the labels of version %s again", s.req.Token)
+		desc, err := r.Store.Describe(ctx, s.desc.ARN)
+		if err != nil {
+			return fault.Wrap(fault.Unavailable, err, "reading the labels of version %s again", s.req.Token)
 		}
 		s.desc = desc
-		already, err = guardHead(desc.Versions, s.req.Token)
 	}
-	return already, err
+	return nil
 }
 
 // mayBeLate reports a version of which nothing says that its rotation is over:
@@ -268,10 +275,10 @@ func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engi
 }
 
 // looks is how often a read is repeated that may lag behind a write, after
-// lookAgain, twice that, and so on: a second and a half in all.
+// betweenLooks, twice that, and so on: a second and a half in all.
 const (
-	looks     = 5
-	lookAgain = 100 * time.Millisecond
+	looks        = 5
+	betweenLooks = 100 * time.Millisecond
 )
 
 // readable waits a moment for the value of a version that was just made: reads
@@ -283,7 +290,7 @@ func (r *Rotator) readable(ctx context.Context, c Change) bool {
 		} else if !fault.Is(err, fault.InvalidStage) {
 			return false
 		}
-		if r.sleep(ctx, time.Duration(look)*lookAgain) != nil {
+		if r.sleep(ctx, time.Duration(look)*betweenLooks) != nil {
 			return false
 		}
 	}
