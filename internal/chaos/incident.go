@@ -50,8 +50,10 @@ func (w *walk) cutting(inv *invocation) {
 }
 
 // stolen is what holds in an emergency with --cut. The stolen login is refused
-// from the cut on, and its sessions are over, before there is another one. Until
-// then AWSCURRENT shows a credential that may be refused: then it reports true.
+// from the cut on, and its sessions are over, before there is another one; but if
+// somebody stops the emergency before its cut, the watchdog replaces the login
+// without. Until then AWSCURRENT shows a credential that may be refused: then it
+// reports true.
 func (c *consumers) stolen(ctx context.Context, when string) bool {
 	first := c.w.first
 	if first == "" {
@@ -61,11 +63,11 @@ func (c *consumers) stolen(ctx context.Context, when string) bool {
 	switch {
 	case c.current == first && refused && !c.w.cut.Load():
 		c.w.broken("%s the login is refused, and nobody has cut it off", when)
-	case c.current != first && !refused:
+	case c.current != first && !refused && !c.w.stopped.Load():
 		c.w.broken("%s the stolen login works, although there is another one", when)
 	case c.cut && !refused:
 		c.w.broken("%s the stolen login, which was cut off, works again", when)
-	case c.current != first && c.version == first && c.conn != nil && c.conn.Ping(ctx) == nil:
+	case c.current != first && refused && c.version == first && c.conn != nil && c.conn.Ping(ctx) == nil:
 		c.w.broken("%s a session of the stolen login goes on, although there is another login", when)
 	}
 	c.cut = c.cut || refused

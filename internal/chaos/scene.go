@@ -172,6 +172,7 @@ func (w *walk) overtake(ctx context.Context, inv *invocation, kind Kind) {
 		return
 	default:
 	}
+	w.stopped.Store(true)
 	all, err := w.executions(ctx)
 	if err != nil {
 		w.broken("executions can't be listed: %v", err)

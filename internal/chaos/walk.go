@@ -96,6 +96,7 @@ type walk struct {
 	askedBack bool
 	cancelled bool        // somebody has switched rotation off
 	cut       atomic.Bool // an emergency has begun to cut the stolen login off
+	stopped   atomic.Bool // somebody has stopped what was running
 	previous  string      // version that AWS's functions have left alive
 	ownCalls  int         // of the state machine
 	ownKind   Kind        // what goes wrong with the latest of them
