@@ -41,7 +41,7 @@ func checkLabel(label string) error {
 // the quota, and AWSPREVIOUS that follows AWSCURRENT counts (user guide, "Secrets
 // Manager quotas").
 func (v view) fits(id string, labels ...string) error {
-	after := v.clone()
+	after := view{labels: maps.Clone(v.labels)}
 	for _, label := range labels {
 		after.give(label, id)
 	}

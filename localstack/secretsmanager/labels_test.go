@@ -177,6 +177,7 @@ func TestC4_1_ReadLagShowsOldLabels(t *testing.T) {
 			want, stages = "one", map[string][]string{v1: {"AWSCURRENT"}}
 			_, err := f.get("s", v2, "AWSCURRENT")
 			wantError(t, err, "ResourceNotFoundException", v2)
+			f.clock.Advance(lag * 2 / 3)
 		}
 		if got, _ := f.get("s", "", ""); got != want {
 			t.Errorf("lag %s: read %q, want %q", lag, got, want)

@@ -15,7 +15,7 @@ import (
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
 )
 
-func TestARNsAndLookup(t *testing.T) {
+func TestC1_2_ARNsAndLookup(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	arn, _ := f.create("app/db", "one")
@@ -180,6 +180,9 @@ func TestC2_6_DeleteAndRestore(t *testing.T) {
 	if _, err := f.DeleteSecret(f.ctx, &sm.DeleteSecretInput{SecretId: id}); err != nil {
 		t.Fatal(err)
 	}
+	if at := f.describe("s").DeletedDate; at == nil || at.Sub(f.clock.Now()).Round(time.Hour) != 30*24*time.Hour {
+		t.Errorf("by default it is deleted at %v, want in 30 days", at)
+	}
 	f.clock.Advance(31 * 24 * time.Hour)
 	_, err = f.DescribeSecret(f.ctx, &sm.DescribeSecretInput{SecretId: &arn})
 	wantError(t, err, "ResourceNotFoundException", "")
@@ -313,8 +316,36 @@ func TestC3_4_GetRandomPassword(t *testing.T) {
 			}
 		}
 	}
-	_, err := f.GetRandomPassword(f.ctx, &sm.GetRandomPasswordInput{PasswordLength: aws.Int64(3)})
-	wantError(t, err, "InvalidParameterException", "each included type")
+	yes := aws.Bool(true)
+	for name, tt := range map[string]struct {
+		in   sm.GetRandomPasswordInput
+		want string
+	}{
+		"no lowercase":     {sm.GetRandomPasswordInput{ExcludeLowercase: yes}, `^[^a-z ]{400}$`},
+		"no uppercase":     {sm.GetRandomPasswordInput{ExcludeUppercase: yes}, `^[^A-Z ]{400}$`},
+		"no numbers":       {sm.GetRandomPasswordInput{ExcludeNumbers: yes}, `^[^0-9 ]{400}$`},
+		"no punctuation":   {sm.GetRandomPasswordInput{ExcludePunctuation: yes}, `^[A-Za-z0-9]{400}$`},
+		"spaces":           {sm.GetRandomPasswordInput{IncludeSpace: yes}, ` `},
+		"no type required": {sm.GetRandomPasswordInput{RequireEachIncludedType: aws.Bool(false)}, `^[^ ]{400}$`},
+	} {
+		tt.in.PasswordLength = aws.Int64(400)
+		if got := password(&tt.in); !regexp.MustCompile(tt.want).MatchString(got) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := password(&sm.GetRandomPasswordInput{PasswordLength: aws.Int64(1), RequireEachIncludedType: aws.Bool(false)}); len(got) != 1 {
+		t.Errorf("%d characters, want one", len(got))
+	}
+	if got := password(&sm.GetRandomPasswordInput{PasswordLength: aws.Int64(4096)}); len(got) != 4096 {
+		t.Errorf("%d characters, want 4096", len(got))
+	}
+	for _, in := range []sm.GetRandomPasswordInput{
+		{PasswordLength: aws.Int64(3)}, {PasswordLength: aws.Int64(0)}, {PasswordLength: aws.Int64(4097)},
+		{ExcludeLowercase: yes, ExcludeUppercase: yes, ExcludeNumbers: yes, ExcludePunctuation: yes, RequireEachIncludedType: aws.Bool(false)},
+	} {
+		_, err := f.GetRandomPassword(f.ctx, &in)
+		wantError(t, err, "InvalidParameterException", "each included type")
+	}
 }
 
 func TestUnknownMembersAndActionsAreErrors(t *testing.T) {

@@ -50,6 +50,9 @@ func TestC7_6_RotationRules(t *testing.T) {
 		{"cron on the last day", 0, "cron(0 4 L * ? *)", "", ""},
 		{"cron that never fires", 0, "cron(0 4 31 2 ? *)", "", "never fires"},
 		{"window into the next day", 0, "cron(0 22 * * ? *)", "3h", "next day"},
+		{"window as long as the period", 0, "rate(4 hours)", "4h", ""},
+		{"window of a whole day", 0, "rate(2 days)", "24h", ""},
+		{"window of more than a day", 0, "rate(2 days)", "25h", "Duration"},
 		{"window to the end of the day", 0, "cron(0 22 * * ? *)", "2h", ""},
 		{"window into the next window", 0, "rate(4 hours)", "5h", "next one"},
 		{"windows that overlap", 0, "cron(0 0/4 * * ? *)", "5h", "overlap"},
@@ -102,6 +105,15 @@ func TestC7_6_NextRotationDateIsTheLastSecondOfTheWindow(t *testing.T) {
 		}},
 		{types.RotationRulesType{ScheduleExpression: aws.String("rate(12 hours)")}, func(now time.Time) time.Time {
 			return now.Truncate(12 * time.Hour).Add(13 * time.Hour)
+		}},
+		{types.RotationRulesType{ScheduleExpression: aws.String("rate(10 days)")}, func(now time.Time) time.Time {
+			return now.Truncate(24*time.Hour).AddDate(0, 0, 11)
+		}},
+		{types.RotationRulesType{ScheduleExpression: aws.String("cron(0 0/8 * * ? *)")}, func(now time.Time) time.Time {
+			return now.Truncate(24 * time.Hour).Add(17 * time.Hour) // hours: the window is one hour
+		}},
+		{types.RotationRulesType{ScheduleExpression: aws.String("cron(0 16 * * ? *)")}, func(now time.Time) time.Time {
+			return now.Truncate(24 * time.Hour).Add(24 * time.Hour)
 		}},
 		{types.RotationRulesType{ScheduleExpression: aws.String("cron(0 16 * * ? *)"), Duration: aws.String("2h")}, func(now time.Time) time.Time {
 			at := now.Truncate(24 * time.Hour).Add(18 * time.Hour)
@@ -300,6 +312,35 @@ func TestC7_5_AValueSetByHandMovesTheSchedule(t *testing.T) {
 	f.mustPut("s", "by hand")
 	if got, want := *f.describe("s").NextRotationDate, before.AddDate(0, 0, 3); !got.Equal(want) {
 		t.Errorf("NextRotationDate %v, want %v", got, want)
+	}
+}
+
+func TestC7_6_OneRotationHoweverManyDatesHavePassed(t *testing.T) {
+	t.Parallel()
+	f := start(t, secretsmanager.Behaviour{})
+	f.create("s", "one")
+	if err := f.rotateBy("s", by("rate(4 hours)"), true); err != nil {
+		t.Fatal(err)
+	}
+	f.waitFor("RotationSucceeded", 1)
+	if n := f.dueAfter(40 * 24 * time.Hour); n != 1 {
+		t.Errorf("%d rotations, want one", n)
+	}
+	// A rotation that is under way isn't begun again.
+	reached, release := f.fn.holdAt("setSecret")
+	f.clock.Advance(24 * time.Hour)
+	reached()
+	held := f.fn.events[len(f.fn.events)-1].ClientRequestToken
+	f.clock.Advance(24 * time.Hour)
+	f.create("last", "one")
+	f.rotate("last")
+	eventually(t, "another secret's rotation", func() bool { return slices.Contains(f.serviceEvents()[len(f.serviceEvents())-1:], "RotationSucceeded") })
+	release()
+	eventually(t, "the end of the rotation", func() bool {
+		return slices.Contains(f.describe("s").VersionIdsToStages[held], "AWSCURRENT")
+	})
+	if events := f.serviceEvents(); slices.Contains(events, "RotationAbandoned") {
+		t.Errorf("events %v", events)
 	}
 }
 

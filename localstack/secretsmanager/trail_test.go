@@ -1,6 +1,7 @@
 package secretsmanager_test
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,7 @@ func TestC8_EveryCallIsAnEventWithoutValues(t *testing.T) {
 	const canary = "canary-value"
 	arn, _ := f.create("s", canary)
 	token := f.mustPut("s", canary+"-2", "MINE")
+	binary := []byte("canary, but binary")
 	if err := f.move("s", "MINE", "", token); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +110,13 @@ func TestC8_EveryCallIsAnEventWithoutValues(t *testing.T) {
 		ReadOnly    bool
 	}
 	var got []call
+	if _, err := f.UpdateSecret(f.ctx, &sm.UpdateSecretInput{SecretId: aws.String("s"), SecretBinary: binary}); err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range f.bus.details(t, "AWS API Call via CloudTrail")[:6] {
+		if d.ReadOnly && d.ResponseElements != nil {
+			t.Errorf("the event of %s has what was read: %v", d.EventName, d.ResponseElements)
+		}
 		got = append(got, call{d.EventName, d.ErrorCode, d.ReadOnly})
 		if d.UserIdentity.Arn != "arn:aws:iam::000000000000:user/AKIATEST" || d.EventType != "AwsApiCall" {
 			t.Errorf("%s by %s", d.EventName, d.UserIdentity.Arn)
@@ -136,7 +144,10 @@ func TestC8_EveryCallIsAnEventWithoutValues(t *testing.T) {
 	f.bus.mu.Lock()
 	defer f.bus.mu.Unlock()
 	for _, e := range f.bus.events {
-		for _, secret := range []string{canary, "value of ", rotationToken} {
+		if e.Source != "aws.secretsmanager" {
+			t.Errorf("source %s", e.Source)
+		}
+		for _, secret := range []string{canary, base64.StdEncoding.EncodeToString(binary), "value of ", rotationToken} {
 			if strings.Contains(string(e.Detail), secret) {
 				t.Errorf("an event holds a value or a rotation token: %s", e.DetailType)
 			}

@@ -37,12 +37,13 @@ func TestC1_2_TokensHave32To64Characters(t *testing.T) {
 	for name, use := range uses {
 		for n, ok := range map[int]bool{31: false, 32: true, 64: true, 65: false} {
 			err := use(strings.Repeat(name[:1], n))
-			if ok && name == "GetSecretValue" {
-				wantError(t, err, "ResourceNotFoundException", "")
-			} else if ok && err != nil {
-				t.Errorf("%s: %d characters: %v", name, n, err)
-			} else if !ok {
+			switch {
+			case !ok:
 				wantError(t, err, "InvalidParameterException", "32-64")
+			case name == "GetSecretValue":
+				wantError(t, err, "ResourceNotFoundException", "")
+			case err != nil:
+				t.Errorf("%s: %d characters: %v", name, n, err)
 			}
 		}
 	}
