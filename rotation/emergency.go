@@ -134,7 +134,7 @@ func (r *Rotator) Cut(ctx context.Context, req Request) (Result, error) {
 		return Result{Outcome: Done}, nil // replaced in the meantime
 	}
 	stolen := func(v Versions) error {
-		if !v.Has(current, Stolen(current)) {
+		if !v.isStolen(current) {
 			return fault.New(fault.Superseded, "version %s isn't marked as stolen", current).
 				WithHint("an emergency marks it first; nothing was done")
 		}

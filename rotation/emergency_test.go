@@ -159,7 +159,8 @@ func TestAnEmergencyWaitsForMarksThatShowLate(t *testing.T) {
 		if res, err := w.Replace(t.Context(), req); err != nil || res.Outcome != rotation.Wait {
 			t.Errorf("%s, replace: %s, %v, though the stolen one is current", driver, res.Outcome, err)
 		}
-		late.shown = slices.Repeat([]rotation.Versions{before}, 5)
+		half := rotation.Versions{v1: {rotation.Current, rotation.Replace(v2)}} // the first of its labels
+		late.shown = append(slices.Repeat([]rotation.Versions{before}, 4), half, half)
 		res, err := w.Cut(t.Context(), req)
 		if err != nil || res.Outcome != rotation.Done || w.target.logins["login-1"] != "refused" {
 			t.Errorf("%s, cut: %s, %v; the login is %s", driver, res.Outcome, err, w.target.logins["login-1"])
