@@ -99,6 +99,7 @@ func (w *walk) rotatedByOthers(ctx context.Context, login credential) error {
 	}); err != nil {
 		return err
 	}
+	w.aws.Clock.Advance(2 * w.scene.behaviour.ReadLag)
 	w.consumers.look(ctx, "after another's rotation")
 	if w.consumers.current == w.previous {
 		return errors.New("the clone isn't current")
