@@ -28,6 +28,7 @@ var switches = map[string]func(*secretsmanager.Behaviour){
 	"ReuseStranded":    func(b *secretsmanager.Behaviour) { b.ReuseStranded = true },
 	"OldRateFires":     func(b *secretsmanager.Behaviour) { b.OldRateFires = true },
 	"ReadLag":          func(b *secretsmanager.Behaviour) { b.ReadLag = 300 * time.Millisecond },
+	"ListLag":          func(b *secretsmanager.Behaviour) { b.ListLag = 300 * time.Millisecond },
 	"Throttle":         func(b *secretsmanager.Behaviour) { b.Throttle = every25th() },
 	"NoQuotas":         func(b *secretsmanager.Behaviour) { b.NoQuotas = true },
 }
