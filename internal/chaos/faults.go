@@ -40,7 +40,7 @@ func single(points []Point) (writing, reading, same [][]Fault) {
 			switch {
 			case !reads(p):
 				writing = append(writing, one)
-			case k == CrashAfter || k == AnswerLost:
+			case k == CrashAfter || k == AnswerLost || k == HangAfter:
 				same = append(same, one)
 			default:
 				reading = append(reading, one)

@@ -14,6 +14,11 @@ func TestEveryKindOfFaultIsListedOnce(t *testing.T) {
 		{"setSecret", 1, 3, layerPostgres, "commit"},
 		{"setSecret", 1, 4, layerAWS, "UpdateSecretVersionStage"},
 		{"setSecret", 1, 5, layerAudit, "Put"},
+		{"rotateSecret", 2, 3, layerAWS, "GetSecretValue"},
+		{"rotateSecret", 2, 4, layerPostgres, "ALTER ROLE"},
+		{"rollback", 1, 1, layerAWS, "UpdateSecretVersionStage"},
+		{"operator", 1, 1, layerAWS, "StartExecution"},
+		{"state machine", 1, 1, layerStates, "StartExecution"},
 	}
 	seen := map[string]int{}
 	alone := 0
@@ -38,6 +43,26 @@ func TestEveryKindOfFaultIsListedOnce(t *testing.T) {
 	}
 	if alone != want {
 		t.Errorf("%d faults alone, want %d", alone, want)
+	}
+}
+
+func TestWhoeverIsCalledByLambdaMayHang(t *testing.T) {
+	t.Parallel()
+	for function, want := range map[string]map[Kind]bool{
+		"operator":     {HangBefore: false, HangAfter: false, Zombie: false, TurnedBack: false, Cancelled: false},
+		"watchdog":     {HangBefore: true, HangAfter: true, Zombie: false, TurnedBack: false, Cancelled: false},
+		"rollback":     {HangBefore: true, HangAfter: true, Zombie: false, TurnedBack: false, Cancelled: false},
+		"setSecret":    {HangBefore: true, HangAfter: true, Zombie: true, TurnedBack: true, Cancelled: false},
+		"rotateSecret": {HangBefore: true, HangAfter: true, Zombie: true, TurnedBack: true, Cancelled: true},
+	} {
+		for _, l := range []layer{layerAWS, layerPostgres} {
+			all := kinds(Point{function, 1, 1, l, "commit"})
+			for kind, may := range want {
+				if slices.Contains(all, kind) != may {
+					t.Errorf("%s, %s: %q is listed: %v", function, l, kind, !may)
+				}
+			}
+		}
 	}
 }
 
