@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -189,6 +190,33 @@ func TestNamesAreNoConnectionStrings(t *testing.T) {
 	tr.untouched(t, "the environment")
 	if logins() == 0 {
 		t.Error("the log shows no login of the admin, and so proves nothing")
+	}
+}
+
+// What a function's environment says to other PostgreSQL clients, on purpose or
+// left over, says nothing to a step: not how it is verified, not who it is, not
+// which proof of the password it accepts.
+func TestTheEnvironmentSaysNothing(t *testing.T) {
+	s := servers["18"]
+	w := newLogin(t, s)
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	for name, value := range map[string]string{
+		"PGSERVICEFILE": nowhere, "PGPASSFILE": nowhere, "PGPASSWORD": "guessed", "PGAPPNAME": "web", "PGUSER": "postgres",
+		"PGSSLMODE": "disable", "PGSSLROOTCERT": "system", "PGSSLCERT": nowhere, "PGSSLKEY": nowhere, "PGSSLCERTMODE": "require",
+		"PGSSLNEGOTIATION": "direct", "PGSSLSNI": "0", "PGREQUIREAUTH": "password", "PGCHANNELBINDING": "disable",
+		"PGTARGETSESSIONATTRS": "standby", "PGCONNECT_TIMEOUT": "1000000", "PGMINPROTOCOLVERSION": "3.2", "PGMAXPROTOCOLVERSION": "latest",
+		"PGTZ": "Nowhere/Else", "PGOPTIONS": "-c role=postgres", "PGHOST": "/tmp", "PGPORT": "1",
+	} {
+		t.Setenv(name, value)
+	}
+	w.head(version1, version2)
+	w.tail(version1, version2)
+	t.Setenv("PGSERVICE", "elsewhere") // the driver insists on reading that one
+	w.store.Finish(w.arn, version2)
+	w.begin(version3)
+	err := w.fails(rotation.Engine.Create, w.change(version2, version3, 1), fault.InvalidInput)
+	if !strings.Contains(err.Error(), "environment") || strings.Contains(err.Error(), "password") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -35,15 +35,27 @@ type session struct {
 	kept     bool     // for the whole step; target.release closes it
 }
 
+// farewell is how long the end of a session or of a transaction may take when
+// nothing depends on it any more: a server that has fallen silent isn't waited for.
+const farewell = 2 * time.Second
+
 // close ends the session. It has its own deadline, so that a cancelled step
 // still leaves no session behind.
 func (s *session) close() {
 	if s.kept {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	_ = s.Close(ctx) // the server ends it anyway
+}
+
+// undo rolls a transaction back; after a commit it has no effect. It has its own
+// deadline too, and without an answer the session is over, and the transaction.
+func undo(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	_ = tx.Rollback(ctx) // the server does it anyway
 }
 
 // dialer knows how a policy lets us connect.
@@ -82,14 +94,20 @@ func (d *dialer) connect(ctx context.Context, address string, as credential, opt
 	return s, err
 }
 
+// unmoved keeps the environment's PG* variables out, each by a word of its own;
+// everything that matters is set by attempt.
+const unmoved = "host=localhost port=5432 user=keyturn password=none dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey='' " +
+	"sslcertmode=disable sslnegotiation=postgres target_session_attrs=any require_auth='' channel_binding=prefer connect_timeout=60 " +
+	"min_protocol_version=3.0 max_protocol_version=3.0"
+
 // attempt makes one attempt that isn't counted, verified in full or, where the
 // policy allows it, in plaintext. It is for logins of which a refusal is the
 // expected answer and locks nobody out.
 func (d *dialer) attempt(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
-	// Everything is set below; the text only keeps the environment's PG* variables out.
-	cfg, err := pgx.ParseConfig("host=localhost port=5432 user=keyturn password=none dbname=postgres sslmode=disable target_session_attrs=any")
+	cfg, err := pgx.ParseConfig(unmoved)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.InvalidInput, "the environment's PGSERVICE can't be read").
+			WithHint("take PG* variables out of the function's environment; the policy says how it connects")
 	}
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -134,10 +152,13 @@ func simple(c *pgx.ConnConfig) { c.DefaultQueryExecMode = pgx.QueryExecModeSimpl
 
 // asAdministrator bounds every statement of an admin session, and lets its names
 // mean PostgreSQL's own objects: a database's owner may choose the search path of
-// everybody who comes, and what a client asks for outranks that.
-func asAdministrator(limit time.Duration) func(*pgx.ConnConfig) {
+// everybody who comes, and what a client asks for outranks that. A transaction
+// that is left open ends by itself: a function that is killed or frozen doesn't
+// hang up, and TCP finds that out after hours, for which the lock would stay.
+func asAdministrator(statement, idle time.Duration) func(*pgx.ConnConfig) {
 	return func(c *pgx.ConnConfig) {
-		c.RuntimeParams["statement_timeout"] = strconv.FormatInt(limit.Milliseconds(), 10)
+		c.RuntimeParams["statement_timeout"] = strconv.FormatInt(statement.Milliseconds(), 10)
+		c.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idle.Milliseconds(), 10)
 		c.RuntimeParams["search_path"] = "pg_catalog"
 	}
 }

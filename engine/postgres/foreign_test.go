@@ -136,3 +136,20 @@ func TestALoginStoredAgainAndReplacedByHandIsRetired(t *testing.T) {
 		w.until(rotation.Engine.Revoke, c, rotation.Done)
 	})
 }
+
+// A login that can't be tried for another reason than its password isn't a
+// stranger's for that: the step is called again.
+func TestALoginThatCantBeTriedIsNotDisowned(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w, old := newLogin(t, s), newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		c := w.plant(version3, old.app.User, old.app.Password)
+		root := w.root("postgres")
+		execute(t, root, "ALTER ROLE "+old.app.User+" CONNECTION LIMIT 0")
+		w.fails(rotation.Engine.Disable, c, fault.Unavailable)
+		w.fails(rotation.Engine.Revoke, c, fault.Unavailable)
+		execute(t, root, "ALTER ROLE "+old.app.User+" CONNECTION LIMIT -1")
+		w.until(rotation.Engine.Disable, c, rotation.Done)
+	})
+}

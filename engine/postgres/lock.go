@@ -30,7 +30,7 @@ func (t *target) locked(ctx context.Context, identity string, act func(context.C
 	if err != nil {
 		return "", named(err, "beginning a transaction on "+s.address)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // no effect after a commit
+	defer undo(ctx, tx)
 	ms := func(d Duration) string { return strconv.FormatInt(time.Duration(d).Milliseconds(), 10) }
 	for _, sql := range []string{
 		"SET LOCAL lock_timeout = " + ms(t.set.LockTimeout),

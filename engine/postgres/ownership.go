@@ -82,14 +82,17 @@ func (t *target) mayEnd(ctx context.Context) (claim bool, err error) {
 	if r.super {
 		return false, fault.New(fault.Blocked, "login %s is a superuser", r.name)
 	}
-	if own, err := t.dial.connect(ctx, t.primary, t.from.login()); err == nil {
+	own, err := t.dial.connect(ctx, t.primary, t.from.login())
+	switch {
+	case err == nil:
 		own.close()
 		return true, nil
-	}
-	if taken != nil {
+	case taken != nil:
 		return false, taken
+	case code(err) == "28P01" || notPermitted(err):
+		return false, t.notOurs()
 	}
-	return false, t.notOurs()
+	return false, named(err, "trying "+t.from.username+" on "+t.primary)
 }
 
 func (t *target) notOurs() error {

@@ -95,6 +95,15 @@ func TestPairRepairsWhatTheCloneOwns(t *testing.T) {
 		if len(res.Notes) > 0 {
 			t.Errorf("left unrepaired: %q", res.Notes)
 		}
+		// A function that dies in between must leave no lock on a table behind:
+		// there is no in between.
+		log, err := s.Primary.Log()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(log, "SET LOCAL lock_timeout = '50ms'; ALTER TABLE shop.busy OWNER TO") {
+			t.Error("a change of an owner isn't one message")
+		}
 		w.until(rotation.Engine.Test, c, rotation.Done)
 		root := w.root(w.app.Database)
 		if got := ask(t, root, `SELECT count(*)::text FROM pg_shdepend WHERE refobjid = $1::regrole AND deptype = 'o' AND classid <> 'pg_default_acl'::regclass

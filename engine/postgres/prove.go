@@ -192,7 +192,7 @@ func writes(ctx context.Context, s *session) error {
 	if err != nil {
 		return named(err, "beginning a write on "+s.address)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer undo(ctx, tx)
 	var temp bool
 	if err := tx.QueryRow(ctx, `SELECT has_database_privilege(current_database(), 'TEMP') AND pg_current_xact_id() IS NOT NULL`).Scan(&temp); err != nil {
 		return named(err, "writing on "+s.address)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -157,7 +158,7 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 		return s, nil
 	}
 	as := t.admin.login()
-	s, err := t.dial.connect(ctx, node, as, asAdministrator(time.Duration(t.set.StatementTimeout)))
+	s, err := t.dial.connect(ctx, node, as, asAdministrator(time.Duration(t.set.StatementTimeout), t.idle()))
 	if err != nil {
 		return nil, fault.Wrap(fault.CredentialRejected, named(err, "logging in on "+node), "using the admin's login %s", as.user)
 	}
@@ -170,12 +171,23 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 	return s, nil
 }
 
-// release ends the step's admin sessions.
+// idle is how long one of our transactions may lie open between two statements:
+// no function lives longer.
+func (t *target) idle() time.Duration {
+	if t.c.Policy.FunctionLimit < time.Second {
+		return time.Minute
+	}
+	return t.c.Policy.FunctionLimit
+}
+
+// release ends the step's admin sessions, side by side: some may be silent.
 func (t *target) release() {
+	var all sync.WaitGroup
 	for _, s := range t.admins {
 		s.kept = false
-		s.close()
+		all.Go(s.close)
 	}
+	all.Wait()
 }
 
 // terminates reports whether sessions are ended rather than waited for.
