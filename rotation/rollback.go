@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -97,7 +98,7 @@ func (r *Rotator) Rollback(ctx context.Context, req Request) (Result, error) {
 	}
 	c := s.change(r, token, current, func(Versions) error { return nil })
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
-		err := r.retireRejected(ctx, c.Secret, token)
+		err := r.retireRejected(ctx, c.Secret, token, "")
 		if fault.Is(err, fault.DrainInProgress) {
 			r.ensureLater(ctx, c.Secret)
 			return Result{Outcome: Wait, After: max(headPoll, s.policy.Poll), Missing: []string{err.Error()}}, nil
@@ -160,17 +161,18 @@ func (r *Rotator) moveBack(ctx context.Context, s scene, old string) error {
 	if err := r.Store.Move(ctx, secret, Current, old, token); err != nil {
 		return fault.Wrap(fault.Conflict, err, "moving AWSCURRENT back to %s", old)
 	}
-	return r.retireRejected(ctx, secret, token)
+	return r.retireRejected(ctx, secret, token, old)
 }
 
 // retireRejected takes the drain's lock for the rejected version. A finish that
 // broke off, or the drain that is being turned back, may hold it for the old one.
-func (r *Rotator) retireRejected(ctx context.Context, secret, token string) error {
+// What was just made current may not show as such yet (FACTS C4.1).
+func (r *Rotator) retireRejected(ctx context.Context, secret, token, moved string) error {
 	desc, err := r.Store.Describe(ctx, secret)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "reading the labels before retiring %s", token)
 	}
-	holder, current := desc.Versions.Holder(Retiring), desc.Versions.Holder(Current)
+	holder, current := desc.Versions.Holder(Retiring), cmp.Or(moved, desc.Versions.Holder(Current))
 	if desc.Versions.Has(current, Disabled) {
 		// It has come back, and was enabled and proven before its label moved.
 		if err := r.Store.Detach(ctx, secret, Disabled, current); err != nil {

@@ -309,6 +309,14 @@ func TestSetWaitsForAValueThatIsntReadableYet(t *testing.T) {
 type lateStore struct {
 	*rotationtest.Store
 	shown []rotation.Versions // answers, oldest first; then what is true
+	moves bool                // the labels after a move show late
+}
+
+func (s *lateStore) Move(ctx context.Context, secret string, l rotation.Label, to, from string) error {
+	if s.moves {
+		s.shown = append(s.shown, s.Labels(secret))
+	}
+	return s.Store.Move(ctx, secret, l, to, from)
 }
 
 func (s *lateStore) Describe(ctx context.Context, secret string) (rotation.Description, error) {
@@ -395,4 +403,23 @@ func TestHeadStepsWaitForLabelsThatShowLate(t *testing.T) {
 		_, err := w.Set(t.Context(), rotation.Request{Secret: arn, Token: v3, Direction: rotation.Head, ByStore: true})
 		wantFault(t, err, fault.Throttled)
 	})
+}
+
+// Found by internal/chaos: right after AWSCURRENT had moved back, the lock's holder
+// didn't show as current yet, and was taken for somebody else's drain.
+func TestARollbackGoesOnThoughItsMoveShowsLate(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		w.promote(v2)
+		requestRollback(t, w, v2)
+		w.Store = &lateStore{Store: w.store, moves: true}
+		res, err := w.Rollback(t.Context(), rotation.Request{Secret: arn, Token: v2, Direction: rotation.Back, Generation: 1})
+		if err != nil || res.Outcome != rotation.Done {
+			t.Errorf("%s: %s, %v", driver, res.Outcome, err)
+		}
+		if v := w.store.Labels(arn); !v.Has(v1, rotation.Current) || !v.Has(v2, rotation.Retiring) {
+			t.Errorf("%s: labels %s", driver, w.labels())
+		}
+	}
 }
