@@ -21,7 +21,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +34,9 @@ import (
 const (
 	// lookers bounds the requests that are under way at once.
 	lookers = 8
+	// ahead is how many instances are looked at before their wave's turn, so that
+	// small waves don't mean one request at a time.
+	ahead = 2 * lookers
 	// named bounds the instances that a Result names: it travels through an
 	// execution's state.
 	named = 10
@@ -115,9 +120,9 @@ type instance struct {
 	why       string // unless it has confirmed: what a person should know
 }
 
-// Follow looks at every instance of a party, tells those of the first wave that
-// is behind to take version c.To, and goes on to the next wave only when every
-// instance of this one has confirmed. It may be called at any time and any
+// Follow looks at the instances of a party wave by wave, tells those of the first
+// wave that is behind to take version c.To, and goes on to the next wave only when
+// every instance of this one has confirmed. It may be called at any time and any
 // number of times: it looks first, and an instance that answers with c.To, done
 // or not, isn't told again.
 //
@@ -145,10 +150,19 @@ func (p *Presenters) Follow(ctx context.Context, c rotation.Change, party rotati
 		return rotation.Result{}, err
 	}
 	o := order{Presenters: p, Change: c, keyARN: party.FollowKey, key: key}
-	each(all, func(i *instance) { o.look(ctx, i) })
-	size := max(party.Wave, 1)
+	// Looking may not use up the time for telling: an instance that hangs costs the
+	// whole of its request's.
+	looking, stop := context.WithDeadline(ctx, time.Now().Add(time.Until(deadline)*3/4))
+	defer stop()
+	size, seen := max(party.Wave, 1), 0
 	for start := 0; start < len(all); start += size {
-		wave := all[start:min(start+size, len(all))]
+		end := min(start+size, len(all))
+		if end > seen {
+			next := min(max(end, seen+ahead), len(all))
+			each(mixed(all[seen:next]), func(i *instance) { o.look(looking, i) })
+			seen = next
+		}
+		wave := all[start:end]
 		if through(wave) {
 			continue
 		}
@@ -160,6 +174,9 @@ func (p *Presenters) Follow(ctx context.Context, c rotation.Change, party rotati
 		if !through(wave) {
 			break
 		}
+	}
+	for _, i := range all[seen:] {
+		i.state, i.why = behind, "not asked yet; its wave's turn hasn't come"
 	}
 	return p.result(c, all), nil
 }
@@ -265,6 +282,14 @@ func (p *Presenters) result(c rotation.Change, all []*instance) rotation.Result 
 		}
 	}
 	return res
+}
+
+// mixed is in another order at each call, so that the same instances that hang
+// don't keep the same others from being reached every time.
+func mixed(all []*instance) []*instance {
+	out := slices.Clone(all)
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] }) //nolint:gosec // any order will do
+	return out
 }
 
 // each does something with every instance, some at a time.
