@@ -73,7 +73,8 @@ func DrainMark(cursor, subject string) string { return readDrainCursor(cursor, s
 //
 // Past MaxOverlap the policy decides: Hold is fault.DrainExpired, Terminate is
 // Done by "deadline" if at least every node could be looked at. In an emergency
-// it is that in any case, and there is no floor.
+// it is that in any case, and there is no floor, but for the function limit where
+// From was never current.
 func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Result, error) {
 	now = now.UTC()
 	c := readDrainCursor(cursor, seen.Subject)
@@ -85,7 +86,7 @@ func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Resul
 	c.count(now, seen)
 
 	outcome, missing := c.verdict(p, now, seen)
-	if outcome != Done && p.MaxOverlap > 0 && now.Sub(c.Started) >= p.MaxOverlap {
+	if outcome != Done && p.MaxOverlap > 0 && now.Sub(c.Started) >= c.patience(p, seen) {
 		return c.expire(p, now, seen, missing)
 	}
 	res := Result{Outcome: outcome, Missing: missing, Cursor: c.String()}
@@ -95,6 +96,16 @@ func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Resul
 		res.After = p.Poll
 	}
 	return res, nil
+}
+
+// patience is how long OnTimeout waits. A version that was never current isn't
+// the stolen one, also in an emergency: a finish that runs on after its rotation
+// was turned back could still promote it.
+func (c *drainCursor) patience(p Policy, seen Observation) time.Duration {
+	if seen.Emergency && seen.Unpresented {
+		return max(p.MaxOverlap, p.FunctionLimit)
+	}
+	return p.MaxOverlap
 }
 
 // sight remembers registered parties that were seen on To since the first look.
@@ -150,10 +161,10 @@ func (c *drainCursor) verdict(p Policy, now time.Time, seen Observation) (Outcom
 	}
 	floor, cadence := p.DrainFloor(), p.SlowestCadence()
 	switch {
-	case seen.Emergency:
-		floor, cadence = 0, 0
 	case seen.Unpresented:
 		floor, cadence = p.FunctionLimit, 0
+	case seen.Emergency:
+		floor, cadence = 0, 0
 	}
 	var missing []string
 	if c.Polls < p.QuietPolls {

@@ -86,7 +86,6 @@ const headPoll = 2 * time.Second
 // Rank orders the runs of one rotation at its targets: forward outranks head,
 // back outranks both, and a later generation outranks an earlier one.
 func Rank(d Direction, generation int) int {
-	const perDirection = 1_000_000
 	switch d {
 	case Forward:
 		return perDirection + generation
@@ -96,6 +95,11 @@ func Rank(d Direction, generation int) int {
 		return generation
 	}
 }
+
+const perDirection = 1_000_000
+
+// rankAgain is that of a forward run that goes on after a rollback was taken back.
+func rankAgain(generation int) int { return 3*perDirection + generation }
 
 // scene is everything that a step decides on, read once at its start.
 type scene struct {

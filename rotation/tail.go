@@ -82,6 +82,10 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
 		}
 	}
+	// A drain of what everybody presents would never end: a person hears of it now.
+	if err := r.aloneOrAgain(ctx, t); err != nil {
+		return Result{}, err
+	}
 	c := r.order(t)
 	return r.act(ctx, t.scene, c, func(ctx context.Context, _ Change) (Result, error) {
 		res, err := t.engine.Adopt(ctx, c)
@@ -110,17 +114,14 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := r.alone(ctx, t); err != nil {
-		if again, _ := r.storedAgain(ctx, t); again {
-			return Result{}, nothingToRetire(t.desc.ARN)
-		}
+	if err := r.aloneOrAgain(ctx, t); err != nil {
 		return Result{}, err
 	}
 	return r.act(ctx, t.scene, r.order(t), func(ctx context.Context, c Change) (Result, error) {
 		if err := r.markDisabled(ctx, t); err != nil {
 			return Result{}, err
 		}
-		res, err := t.engine.Disable(ctx, c)
+		res, err := r.outrank(ctx, t, c, t.engine.Disable)
 		if err != nil {
 			return res, err
 		}
@@ -132,6 +133,25 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 		}
 		return res, fault.Wrap(fault.Unavailable, err, "taking KEYTURN_DISABLED off %s", c.From)
 	})
+}
+
+// outrank lets a forward run act where a rollback has acted that was taken back,
+// as its old credential is stolen or destroyed: the target remembers the rank of
+// that one. No function of it may still be about to move AWSCURRENT.
+func (r *Rotator) outrank(ctx context.Context, t tail, c Change, do func(context.Context, Change) (Result, error)) (Result, error) {
+	res, err := do(ctx, c)
+	if !fault.Is(err, fault.Fenced) || t.req.Direction != Forward || r.Runs == nil {
+		return res, err
+	}
+	back, unseen := r.lastRun(ctx, RunName(t.desc.ARN, t.req.Token, Back))
+	if unseen != nil || back.Status == RunAbsent {
+		return res, cmp.Or(unseen, err)
+	}
+	if back.Status == RunRunning || r.Now().Before(back.Stopped.Add(t.policy.FunctionLimit)) {
+		return Result{}, fault.New(fault.Unavailable, "a function of run %s, which was taken back, may still act", back.Name)
+	}
+	c.Rank = rankAgain(t.req.Generation)
+	return do(ctx, c)
 }
 
 // hold is how long the disabled credential is kept: nobody had a version that
@@ -178,6 +198,19 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 	return nil
 }
 
+// aloneOrAgain is alone, but for a login that was stored again and needn't be
+// retired: then this run is over.
+func (r *Rotator) aloneOrAgain(ctx context.Context, t tail) error {
+	err := r.alone(ctx, t)
+	if err == nil {
+		return nil
+	}
+	if again, _ := r.storedAgain(ctx, t); again {
+		return nothingToRetire(t.desc.ARN)
+	}
+	return err
+}
+
 // Revoke makes the acceptors forget the version that goes, then takes its
 // labels off: RETIRING last, because it is what keeps this run alive.
 func (r *Rotator) Revoke(ctx context.Context, req Request) (Result, error) {
@@ -197,7 +230,7 @@ func (r *Rotator) Revoke(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	return r.act(ctx, t.scene, r.order(t), func(ctx context.Context, c Change) (Result, error) {
-		res, err := t.engine.Revoke(ctx, c)
+		res, err := r.outrank(ctx, t, c, t.engine.Revoke)
 		if err != nil || res.Outcome != Done {
 			return res, err
 		}

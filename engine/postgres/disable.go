@@ -138,7 +138,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	case t.terminates():
 		return rotation.Result{Outcome: rotation.Wait, Missing: left, After: c.Policy.Poll}, nil
 	}
-	if lsn, err = t.reopen(ctx, lock, func(context.Context, *role) error { return nil }); err != nil {
+	if lsn, err = t.reopen(ctx, lock, false, func(context.Context, *role) error { return nil }); err != nil {
 		return rotation.Result{}, err
 	}
 	behind, err := t.replayed(ctx, lsn)
@@ -169,8 +169,9 @@ func (t *target) close(ctx context.Context, tx pgx.Tx, claim bool) error {
 	return run(ctx, tx, "closing "+r.name, "ALTER ROLE "+ident(r.name)+" NOLOGIN")
 }
 
-// reopen gives LOGIN back, if the login may have it.
-func (t *target) reopen(ctx context.Context, lock string, may func(context.Context, *role) error) (lsn string, err error) {
+// reopen gives LOGIN back, if the login may have it. With claim, From's password
+// has opened it: it is From's, whichever version it was made for.
+func (t *target) reopen(ctx context.Context, lock string, claim bool, may func(context.Context, *role) error) (lsn string, err error) {
 	return t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := readRole(ctx, tx, t.from.username)
 		if err != nil {
@@ -178,6 +179,14 @@ func (t *target) reopen(ctx context.Context, lock string, may func(context.Conte
 		}
 		if r == nil {
 			return fault.New(fault.TooLate, "login %s is dropped", t.from.username)
+		}
+		if claim && r.login && !t.foreign(r) {
+			if err := t.takeIn(ctx, tx, r); err != nil {
+				return err
+			}
+			if r, err = readRole(ctx, tx, r.name); err != nil {
+				return err
+			}
 		}
 		if err := t.guard(ctx, tx, r, t.c.From); err != nil {
 			return err
@@ -292,7 +301,8 @@ func (e *Engine) Enable(ctx context.Context, c rotation.Change) (rotation.Result
 	if err := t.useAdmin(ctx); err != nil {
 		return rotation.Result{}, err
 	}
-	if err := t.stillThere(ctx); err != nil {
+	claim, err := t.stillThere(ctx)
+	if err != nil {
 		return rotation.Result{}, err
 	}
 	lock, err := t.lockName(ctx)
@@ -300,7 +310,7 @@ func (e *Engine) Enable(ctx context.Context, c rotation.Change) (rotation.Result
 		return rotation.Result{}, err
 	}
 	// Asked again under the lock: a revoke may have come in between.
-	lsn, err := t.reopen(ctx, lock, t.opens)
+	lsn, err := t.reopen(ctx, lock, claim, t.opens)
 	if err != nil {
 		return rotation.Result{}, err
 	}
@@ -321,46 +331,56 @@ func (e *Engine) Enable(ctx context.Context, c rotation.Change) (rotation.Result
 }
 
 // stillThere finds out, without changing anything, whether From can come back:
-// a locked login answers otherwise than one whose password is gone.
-func (t *target) stillThere(ctx context.Context) error {
+// a locked login answers otherwise than one whose password is gone. It reports
+// whether our comment has to say from now on that the login is From's: it was
+// made for another version of this secret, and From's password opens it.
+func (t *target) stillThere(ctx context.Context) (claim bool, err error) {
 	admin, err := t.asAdmin(ctx, "")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer admin.close()
 	r, err := readRole(ctx, admin, t.from.username)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if r == nil {
-		return t.tooLate("is dropped")
+		return false, t.tooLate("is dropped")
 	}
 	known, err := t.known(ctx, admin, r)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !known {
-		return t.notOurs()
+		return false, t.notOurs()
 	}
-	return t.opens(ctx, r)
+	in, err := t.getsIn(ctx, r)
+	return in && fault.Is(t.commented(r, t.c.From), fault.Fenced), err
 }
 
 func (t *target) tooLate(why string) error {
 	return fault.New(fault.TooLate, "login %s %s", t.from.username, why).WithHint("only rolling forward is left: rotate again")
 }
 
-// opens reports whether From's password is still the login's.
+// opens refuses a login whose password isn't From's any more.
 func (t *target) opens(ctx context.Context, r *role) error {
+	_, err := t.getsIn(ctx, r)
+	return err
+}
+
+// getsIn reports whether From logs in now. A login that is locked or has expired
+// doesn't, and may all the same come back.
+func (t *target) getsIn(ctx context.Context, r *role) (bool, error) {
 	s, err := t.dial.connect(ctx, t.primary, t.from.login())
 	switch {
 	case err == nil:
 		s.close()
-		return nil
+		return true, nil
 	case notPermitted(err), code(err) == "28P01" && r.expires:
 		// Expired passwords look like wrong ones; the proof afterwards decides.
-		return nil
+		return false, nil
 	case code(err) == "28P01":
-		return t.tooLate("has lost its password")
+		return false, t.tooLate("has lost its password")
 	}
-	return named(err, "trying "+t.from.username+" on "+t.primary)
+	return false, named(err, "trying "+t.from.username+" on "+t.primary)
 }

@@ -153,3 +153,26 @@ func TestALoginThatCantBeTriedIsNotDisowned(t *testing.T) {
 		w.until(rotation.Engine.Disable, c, rotation.Done)
 	})
 }
+
+// So it is when the one that replaced it is turned back: what comes back is open
+// all the while, and only its password says that it is this version's.
+func TestALoginStoredAgainComesBackOnARollback(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		again := w.login(version2)
+		w.plant(version3, again.User, again.Password)
+		const version4, hand = "44444444-4444-4444-8444-444444444444", "stored-by-hand"
+		execute(t, w.root("postgres"), "CREATE ROLE "+w.app.User+"_hand LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(hand))+" IN ROLE "+w.app.User)
+		if err := s.CaughtUp(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.plant(version4, w.app.User+"_hand", hand)
+		c := w.change(version3, version4, 9)
+		w.until(rotation.Engine.Enable, c, rotation.Done)
+		w.until(rotation.Engine.Disable, c, rotation.Done) // its comment says so
+		w.fails(rotation.Engine.Enable, w.change(version2, version4, 9), fault.Fenced)
+		w.until(rotation.Engine.Enable, c, rotation.Done)
+	})
+}
