@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -18,20 +19,56 @@ type consumer struct {
 	excused bool   // it has read what a person had made current without asking
 	session string // the login of its open session, or ""
 	away    bool   // it keeps what it has cached, and comes back no later than that is too old
+	habit   habit
 }
 
-func consumersOf(parties []rotation.Party, instances int) (all []*consumer) {
+// habit is how an instance goes about what it has read.
+type habit int
+
+const (
+	steady habit = iota // it connects with what it has cached, all the time
+	eager               // it reads whenever it connects
+	hoards              // it connects once more at the last moment of what it has cached
+	habits
+)
+
+func consumersOf(parties []rotation.Party) (all []*consumer) {
 	for _, party := range parties {
-		for range instances {
-			all = append(all, &consumer{party: party})
+		for h := range habits {
+			all = append(all, &consumer{party: party, habit: h})
 		}
 	}
 	return all
 }
 
-// holds reports a cached value that the consumer may still use.
+// live is what an instance does when there is nothing to wait for.
+func (m *model) live(c *consumer) {
+	switch {
+	case c.habit == eager:
+		m.refresh(c)
+		m.use(c)
+	case c.habit == hoards && c.party.CacheAge > 0:
+		if !m.holds(c) {
+			m.refresh(c)
+		}
+	case !c.away || !m.holds(c):
+		m.use(c)
+	}
+}
+
+// moment is the least time that is told apart.
+const moment = 10 * time.Second
+
+// holds reports a cached value that the consumer may still use: it is younger than
+// the party's cache age.
 func (m *model) holds(c *consumer) bool {
-	return !c.read.IsZero() && !m.now.After(c.read.Add(c.party.CacheAge))
+	return !c.read.IsZero() && m.now.Before(c.read.Add(c.party.CacheAge))
+}
+
+// forgiven reports that what a consumer has read needn't work: a person or an
+// emergency has decided so.
+func (m *model) forgiven(c *consumer) bool {
+	return c.excused || m.stolen[c.value] || m.hasty[c.value]
 }
 
 // refresh reads AWSCURRENT.
@@ -48,7 +85,7 @@ func (m *model) connect(c *consumer) {
 	}
 	c.used, c.away = m.now, false
 	if !m.db.accepts(c.value) {
-		if !c.excused {
+		if !m.forgiven(c) {
 			m.rt.Fatalf("%s is refused with version %s, read at %s; labels %s", c.party.Name, m.short(c.version), c.read.Format("15:04:05"), m.describe())
 		}
 		c.read = time.Time{} // it reads again next time
@@ -101,10 +138,50 @@ func (m *model) observe(subject, goes, stays, version string) rotation.Observati
 	return o
 }
 
+// looks are what one run has seen of the sessions of a login that goes.
+type looks struct {
+	first time.Time
+	quiet int
+	seen  map[string]bool // parties on the login that stays
+}
+
+// looked holds a drain that is done against what is promised of one
+// (docs/rotation.md), told from what was there to be seen and not from cursors.
+func (m *model) looked(c rotation.Change, o rotation.Observation, done bool) {
+	key := fmt.Sprint(c.Rotation, c.Rank, c.From)
+	l := m.looks[key]
+	if l == nil {
+		l = &looks{first: m.now, seen: map[string]bool{}}
+		m.looks[key] = l
+	}
+	if len(o.Holders) == 0 {
+		l.quiet++
+	}
+	for _, e := range o.Sighted {
+		l.seen[e.Party] = l.seen[e.Party] || e.At.IsZero() || !e.At.Before(l.first)
+	}
+	if !done || c.Emergency {
+		return
+	}
+	least, follows := m.policy.FunctionLimit, true
+	for _, p := range m.policy.Parties {
+		if !c.Unpresented {
+			least, follows = max(least, p.CacheAge, p.Cadence, m.policy.Window), follows && l.seen[p.Name]
+		}
+	}
+	if age := m.now.Sub(l.first); age < least || l.quiet < m.policy.QuietPolls || !follows {
+		m.rt.Fatalf("the drain of %s is done after %s of %s, %d quiet looks, with %v on the new one: %s",
+			m.short(c.From), age, least, l.quiet, l.seen, m.describe())
+	}
+	if !c.Unpresented {
+		m.hit("a drain ends by its evidence")
+	}
+}
+
 // pass lets time go by: functions meet their time limit and consumers come back
 // in time.
 func (m *model) pass(d time.Duration) {
-	const step = 10 * time.Second
+	const step = moment
 	for end := m.now.Add(d); m.now.Before(end); {
 		m.now = m.now.Add(step)
 		for i := 0; i < len(m.processes); {
@@ -115,8 +192,15 @@ func (m *model) pass(d time.Duration) {
 			}
 		}
 		for _, c := range m.consumers {
-			if c.party.Cadence > 0 && !m.now.Before(c.used.Add(c.party.Cadence)) {
+			last := c.habit == hoards && c.party.CacheAge > 0 && m.holds(c) && !m.now.Add(step).Before(c.read.Add(c.party.CacheAge))
+			if last && !m.stolen[c.value] {
+				m.hit("a consumer connects at the last moment of what it has cached")
+			}
+			if last || (c.party.Cadence > 0 && !m.now.Before(c.used.Add(c.party.Cadence))) {
 				m.use(c)
+			}
+			if last {
+				c.session = ""
 			}
 		}
 		m.check()

@@ -18,15 +18,16 @@ func (m *model) check() {
 		m.rt.Fatal(m.broken)
 	}
 	v := m.store.Labels(arn)
+	m.noteStolen(v)
 	current := v.Holder(rotation.Current)
 	switch works := m.db.accepts(m.credential(current)); {
 	case works:
-		m.excused = false
-	case !m.excused:
+		m.excused = m.excused && m.now.Before(m.late)
+	case !m.excused && !m.cut[m.credential(current)]:
 		m.rt.Fatalf("AWSCURRENT is on %s, which is refused: %s", m.short(current), m.describe())
 	}
 	for _, c := range m.consumers {
-		if m.holds(c) && !c.excused && !m.db.accepts(c.value) {
+		if m.holds(c) && !m.forgiven(c) && !m.db.accepts(c.value) {
 			m.rt.Fatalf("%s holds version %s since %s, which is refused now: %s", c.party.Name, m.short(c.version), c.read.Format("15:04:05"), m.describe())
 		}
 	}
@@ -47,13 +48,29 @@ func (m *model) tracked(v rotation.Versions, c credential) bool {
 	return false
 }
 
+const halfMinute = 30 * time.Second
+
 // tick is half a minute in which everybody does what there is to do.
 func (m *model) tick() (busy bool) {
-	for m.secretsManager(0) && m.sm.token != "" {
+	busy = m.work()
+	m.pass(halfMinute)
+	return m.tidy() || len(m.processes) > 0 || busy
+}
+
+// work lets everybody get as far as can be without waiting.
+func (m *model) work() (busy bool) {
+	const most = 60 // of steps without a wait
+	for n := 0; m.secretsManager(0) && m.sm.token != "" && n < most; n++ {
 		busy = true
 	}
 	for _, name := range m.running() {
-		m.drive(name, 0)
+		for n := 0; m.runs.runs[name].Status == rotation.RunRunning && m.drive(name, 0) && n < most; n++ {
+		}
+		busy = true
+	}
+	for _, e := range m.underWay() {
+		for n := 0; m.hurry(e, 0) && n < most; n++ {
+		}
 		busy = true
 	}
 	p := m.start("watchdog", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
@@ -62,12 +79,9 @@ func (m *model) tick() (busy bool) {
 	})
 	m.letGo(p, 0)
 	for _, c := range m.consumers {
-		if !c.away || !m.holds(c) {
-			m.use(c)
-		}
+		m.live(c)
 	}
-	m.pass(30 * time.Second)
-	return busy || m.tidy() || len(m.processes) > 0 || p.err != nil
+	return busy || p.err != nil
 }
 
 // settle lets everybody work until there is nothing left to do. Where a run has
@@ -80,10 +94,11 @@ func (m *model) settle() {
 	for range most {
 		for range patience {
 			busy := m.tick()
-			if !busy && rotation.Read(m.store.Labels(arn), m.store.Driver).Need == rotation.NeedNothing {
+			nothing := rotation.Read(m.store.Labels(arn), m.store.Driver).Need == rotation.NeedNothing
+			if !busy && nothing && !m.stolenLeft() {
 				return
 			}
-			if !busy && m.stuck() != "" {
+			if !busy && (m.stuck() != "" || (nothing && m.stolenLeft())) {
 				break
 			}
 		}
@@ -121,12 +136,18 @@ func (m *model) stuck() fault.Name {
 // mend is a person who reads the cause of a run that is stuck.
 func (m *model) mend(why fault.Name) {
 	m.rt.Logf("%s  a person looks: %q, %s", m.now.Format("15:04:05"), why, m.describe())
+	m.hit("a person mends: " + string(why))
 	v := m.store.Labels(arn)
 	current, previous := v.Holder(rotation.Current), v.Holder(rotation.Previous)
 	turnBack := false
 	switch {
 	case m.cancelled():
 		m.enable(true)
+	case why == fault.IdentityInUse:
+		m.storeAnother()
+	case why == fault.Fenced && m.disown(v.Holder(rotation.Retiring)):
+	case m.stolenLeft():
+		m.callAgain()
 	case !m.db.accepts(m.credential(current)) && m.db.accepts(m.credential(previous)):
 		m.move(rotation.Current, previous)
 	case rotation.Read(v, m.store.Driver).Need == rotation.NeedStore:
@@ -144,6 +165,20 @@ func (m *model) mend(why fault.Name) {
 	}), 0)
 }
 
+// disown takes our labels off a version whose login is refused and, at the target,
+// belongs to another version under which it was stored before.
+func (m *model) disown(version string) bool {
+	c := m.credential(version)
+	r := m.db.roles[c.login]
+	if r == nil || m.db.accepts(c) || r.token == "" || r.token == version {
+		return false
+	}
+	for _, l := range []rotation.Label{rotation.Disabled, rotation.Stolen(version), rotation.Live(version), rotation.Retiring} {
+		_ = m.store.Detach(context.Background(), arn, l, version) // always succeeds
+	}
+	return true
+}
+
 func (m *model) enable(on bool) {
 	m.store.Edit(arn, func(d *rotation.Description) { d.RotationEnabled = &on })
 }
@@ -155,6 +190,17 @@ func (m *model) ends() (ends []string) {
 		ends = append(ends, m.short(name)+" "+string(run.Status)+" "+run.Cause)
 	}
 	return ends
+}
+
+// leftOver is a label that does no harm, and that the watchdog's DisabledLeftOver
+// tells a person to take off: a function that hung put it on a version that others
+// had revoked meanwhile. The next disable takes it along.
+func (m *model) leftOver(v rotation.Versions, id string, l rotation.Label) bool {
+	if l != rotation.Disabled || v.Has(id, rotation.Live(id)) || v.Has(id, rotation.Retiring) || v.Has(id, rotation.Current) {
+		return false
+	}
+	m.hit("KEYTURN_DISABLED is left over")
+	return !m.db.accepts(m.credential(id))
 }
 
 // settled is the only end there may be: one login, the current version's, no
@@ -172,12 +218,13 @@ func (m *model) settled() {
 		for _, l := range labels {
 			ours := strings.HasPrefix(string(l), "KEYTURN_")
 			// On the current version RETIRING is a promotion that broke off: the next completes it.
-			stays := l == rotation.Rejected || (id == current && (l == rotation.Live(id) || l == rotation.Retiring))
+			stays := l == rotation.Rejected || m.leftOver(v, id, l) || (id == current && (l == rotation.Live(id) || l == rotation.Retiring))
 			if ours && !stays {
 				m.rt.Fatalf("%s is left on version %s: %s; runs %v", m.short(string(l)), m.short(id), m.describe(), m.ends())
 			}
 		}
 	}
+	m.buried()
 	if _, err := audit.Verify(context.Background(), m.ledger, arn); err != nil {
 		m.rt.Fatalf("the audit trail: %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -89,5 +90,120 @@ func TestModelFoundARejectedLoginStoredAgain(t *testing.T) {
 		w.store.PutByHand(arn, v3, "login-2")
 		h.settle()
 		h.settled("login-2")
+	}
+}
+
+// A finish has looked at the labels for the last time when its rotation, which
+// replaces a stolen credential, is turned back. The haste of the
+// emergency used to destroy the new login before that finish could have ended,
+// which then made it current.
+func TestModelFoundAFinishThatOutlivesARollbackInAnEmergency(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, false, false, slowest()[2])
+		defer m.end()
+		e := m.emergency(false)
+		m.hurry(e, 0) // marks
+		finish := m.toFinish(e)
+		m.until(finish, "Attach RETIRING")
+		m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
+			_, err := r.RequestRollback(ctx, arn)
+			return noResult, err
+		}), 0)
+		m.work()
+		m.pass(halfMinute)
+		m.work()
+		m.letGo(finish, 0)
+		m.settle()
+		m.settled()
+	}
+}
+
+// toFinish lets the rotation that an emergency has asked for come to its finish.
+func (m *model) toFinish(e *emergency) *process {
+	for range 20 {
+		m.hurry(e, 0)
+		if m.store.Driver == rotation.DriverSecretsManager && m.sm.at == len(fourSteps)-1 && m.sm.token != "" {
+			m.secretsManager(1)
+			return m.sm.p
+		}
+		m.secretsManager(0)
+		for _, name := range m.running() {
+			if m.execution(name, m.runs.in[name]).at == rotation.StepFinish {
+				m.drive(name, 1)
+				return m.inFlight[name]
+			}
+			m.drive(name, 0)
+		}
+		m.pass(moment)
+	}
+	m.rt.Fatalf("no finish: %s; runs %v", m.describe(), m.ends())
+	return nil
+}
+
+// A person stores the login again that is being drained: everybody presents it,
+// and its drain would never end. It used to be said only after that.
+func TestModelFoundTheLoginThatGoesStoredAgain(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		w.must(w.rotate(v2))
+		w.unpend()
+		w.store.PutByHand(arn, v3, "login-1")
+		_, err := w.Adopt(t.Context(), forward(v3))
+		wantFault(t, err, fault.IdentityInUse)
+		w.wantLogins("login-1 accepted", "login-2 accepted")
+	}
+}
+
+// A person stores the current login again, then another one, and asks for a
+// rollback of that: what comes back is still, at the target, the login of the
+// version that it was made for, and only its password says that it is this one's.
+func TestModelFoundARollbackToALoginStoredAgain(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, false, false, slowest()[2])
+		defer m.end()
+		m.begin()
+		m.settle()
+		again := m.put(m.credential(m.store.Labels(arn).Holder(rotation.Current)))
+		m.settle()
+		m.storeAnother()
+		m.tick()
+		m.work()
+		m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
+			_, err := r.RequestRollback(ctx, arn)
+			return noResult, err
+		}), 0)
+		m.settle()
+		m.settled()
+		if !m.store.Labels(arn).Has(again, rotation.Current) {
+			t.Errorf("%s: at the end %s", driver, m.describe())
+		}
+	}
+}
+
+// A rollback has enabled the old login, and so raised the rank at the target, when
+// an emergency declares that login stolen. The rollback is taken back; the forward
+// run used to be fenced by its rank for ever, and the stolen login lived on.
+func TestModelFoundARollbackThatAnEmergencyTakesBack(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, false, false, slowest()[2])
+		defer m.end()
+		version, _ := m.begin()
+		for !m.store.Labels(arn).Has(version, rotation.Current) {
+			m.tick()
+		}
+		m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
+			_, err := r.RequestRollback(ctx, arn)
+			return noResult, err
+		}), 0)
+		back := rotation.RunName(arn, version, rotation.Back) + "-g1"
+		m.drive(back, 1)
+		m.until(m.inFlight[back], "Move CURRENT")
+		m.hurry(m.emergency(true), 0)
+		m.settle()
+		m.settled()
 	}
 }

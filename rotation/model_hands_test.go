@@ -9,55 +9,82 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// hands are what a person does to the secret beside Keyturn. Storing the current
-// login again isn't among them: the comment on the login goes on naming the version
-// that it was made for until the next rotation's Set claims it, so that taking it
-// away before then is refused as Fenced, for a person to mend. Without comments,
-// TestAHandMayMeddleAnywhere does it before every step.
-func (m *model) hands() map[string]func(*rapid.T) {
-	return map[string]func(*rapid.T){
-		"stores another login": func(*rapid.T) {
-			c := credential{fmt.Sprintf("hand%d", m.versions), m.password()}
-			m.db.roles[c.login] = &role{password: c.password, open: true, byHand: true}
-			m.put(c)
-		},
-		"moves AWSCURRENT back": func(rt *rapid.T) {
+// hands are what a person does to the secret beside Keyturn.
+func (m *model) hands() []action {
+	return []action{
+		{"hand: stores another login", 1, func(*rapid.T) { m.storeAnother() }},
+		{"hand: stores the current login again", 1, func(rt *rapid.T) {
+			c := m.credential(m.store.Labels(arn).Holder(rotation.Current))
+			must(rt, m.db.accepts(c) && !m.stolen[c])
+			asked := !m.byHand[m.store.Labels(arn).Holder(rotation.Current)]
+			m.byHand[m.put(c)] = !asked
+		}},
+		{"hand: stores the login again that goes", 1, func(rt *rapid.T) {
+			v := m.store.Labels(arn)
+			goes := v.Holder(rotation.Retiring)
+			must(rt, goes != "" && goes != v.Holder(rotation.Current))
+			c := m.credential(goes)
+			must(rt, m.db.accepts(c) && !m.stolen[c])
+			m.excuse(goes)
+			m.byHand[m.put(c)] = true
+		}},
+		{"hand: moves AWSCURRENT back", 1, func(rt *rapid.T) {
 			old := m.store.Labels(arn).Holder(rotation.Previous)
-			must(rt, m.db.accepts(m.credential(old)))
+			must(rt, m.db.accepts(m.credential(old)) && !m.isStolen(old))
 			m.move(rotation.Current, old)
-		},
-		"moves AWSCURRENT on": func(rt *rapid.T) {
+		}},
+		{"hand: moves AWSCURRENT on", 1, func(rt *rapid.T) {
 			v := m.store.Labels(arn)
 			next := v.Holder(rotation.Pending)
-			must(rt, next != v.Holder(rotation.Current) && m.db.accepts(m.credential(next)))
+			must(rt, next != v.Holder(rotation.Current) && m.db.accepts(m.credential(next)) && !m.isStolen(next))
 			m.move(rotation.Current, next)
-		},
-		"takes AWSPENDING off": func(rt *rapid.T) {
+		}},
+		{"hand: takes AWSPENDING off", 1, func(rt *rapid.T) {
 			p := m.store.Labels(arn).Holder(rotation.Pending)
 			must(rt, p != "")
 			m.rt.Logf("%s  a hand takes AWSPENDING off %s", m.now.Format("15:04:05"), m.short(p))
 			_ = m.store.Detach(context.Background(), arn, rotation.Pending, p) // always succeeds
-		},
+		}},
 	}
 }
 
-// put is PutSecretValue without stages.
-func (m *model) put(c credential) {
-	m.abandon()
-	version := m.newVersion()
-	m.rt.Logf("%s  a hand stores %s as version %s", m.now.Format("15:04:05"), c.login, m.short(version))
-	m.store.PutByHand(arn, version, c.String())
+// storeAnother gives AWSCURRENT a login that nobody has heard of.
+func (m *model) storeAnother() {
+	c := credential{fmt.Sprintf("hand%d", m.versions), m.password()}
+	m.db.roles[c.login] = &role{password: c.password, open: true, byHand: true}
+	m.put(c)
 }
 
-// move is UpdateSecretVersionStage. Who moves AWSCURRENT to a version that is
-// being taken away may find it refused until Keyturn has seen it.
+// put is PutSecretValue without stages.
+func (m *model) put(c credential) (version string) {
+	m.abandon()
+	version = m.newVersion()
+	m.rt.Logf("%s  a hand stores %s as version %s", m.now.Format("15:04:05"), c.login, m.short(version))
+	m.store.PutByHand(arn, version, c.String())
+	return version
+}
+
+// move is UpdateSecretVersionStage.
 func (m *model) move(l rotation.Label, to string) {
 	v := m.store.Labels(arn)
 	m.rt.Logf("%s  a hand moves %s to %s", m.now.Format("15:04:05"), m.short(string(l)), m.short(to))
 	m.byHand[to] = true
-	m.excused = v.Has(to, rotation.Retiring) || v.Has(to, rotation.Disabled) || v.Has(to, rotation.Rejected)
+	m.excuse(to)
 	if err := m.store.Move(context.Background(), arn, l, to, v.Holder(l)); err != nil {
 		m.rt.Fatal(err)
 	}
 	m.abandon()
+}
+
+// excuse: who makes a version current that is being taken away may find it
+// refused until Keyturn has seen it; and a function that has looked at the labels
+// for the last time refuses it even then.
+func (m *model) excuse(version string) {
+	v := m.store.Labels(arn)
+	m.excused = v.Has(version, rotation.Retiring) || v.Has(version, rotation.Disabled) || v.Has(version, rotation.Rejected)
+	for _, p := range m.processes {
+		if m.excused && p.at == atCommit {
+			m.late = p.deadline
+		}
+	}
 }

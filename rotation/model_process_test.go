@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/audit"
@@ -32,6 +33,7 @@ type process struct {
 	deadline time.Time // Lambda ends it then
 	verdicts chan verdict
 	stopped  chan struct{}
+	zombie   bool // who called it hears nothing of it any more
 	losing   bool // the answer of the call that is being made
 	returned bool
 	over     bool
@@ -39,6 +41,15 @@ type process struct {
 	err      error
 	answered func(rotation.Result, error) // nil: nobody waits for it
 	crashed  func()
+}
+
+// disown leaves a process to itself: it runs on, and nobody waits for it.
+func (p *process) disown() { p.answered, p.crashed, p.zombie = nil, nil, true }
+
+// writes reports that the process is about to change something.
+func (p *process) writes() bool {
+	reads := []string{"its beginning", "Describe", "Current", "prove", "look at", "log in"}
+	return !slices.ContainsFunc(reads, func(read string) bool { return strings.HasPrefix(p.at, read) })
 }
 
 // work is what a process does.
@@ -115,6 +126,7 @@ func (m *model) resume(p *process, v verdict) {
 	m.rt.Logf("%s  %s: %s%s", m.now.Format("15:04:05"), p.name, p.at, map[verdict]string{
 		refuse: " (fails)", loseAnswer: " (its answer is lost)", die: " (dies before)",
 	}[v])
+	m.witness(p, v)
 	p.verdicts <- v
 	<-p.stopped
 	m.check()
@@ -183,7 +195,9 @@ func (r modelRuns) Stop(_ context.Context, name, _ string) error {
 	if err := r.p.gate("StopExecution " + r.m.short(name)); err != nil {
 		return err
 	}
-	r.m.stop(name)
+	if r.m.runs.runs[name].Status == rotation.RunRunning { // one that has ended has ended
+		r.m.stop(name)
+	}
 	return r.p.heard(nil)
 }
 

@@ -21,9 +21,9 @@ type role struct {
 // engine/postgres is. In pair mode two roles take turns; else each version has a
 // role of its own.
 type database struct {
-	pair   bool
-	roles  map[string]*role
-	locked *process
+	pair  bool
+	roles map[string]*role
+	held  *process // who has the lock
 }
 
 // pair of a login name and a password; a secret value is their text.
@@ -42,7 +42,16 @@ func (d *database) accepts(c credential) bool {
 	return r != nil && r.open && c.password != "" && r.password == c.password
 }
 
+// locked reports a login that has this password and is refused all the same.
+func (d *database) locked(c credential) bool {
+	r := d.roles[c.login]
+	return r != nil && !r.open && c.password != "" && r.password == c.password
+}
+
 const clone = "_clone"
+
+// atCommit is where an act at the target can't be called back any more.
+const atCommit = "commit at the target"
 
 // standby is the other login of a pair.
 func standby(login string) string {
@@ -99,11 +108,11 @@ func (e modelEngine) Create(ctx context.Context, c rotation.Change) (rotation.Re
 // locks runs an act under the target's lock: check, fence, then the commit.
 func (e modelEngine) locks(ctx context.Context, c rotation.Change, login string, version func(*role) string, act func(*role) error) error {
 	db := e.m.db
-	if db.locked != nil {
+	if db.held != nil {
 		return fault.New(fault.Unavailable, "another process has the lock")
 	}
-	db.locked = e.p
-	defer func() { db.locked = nil }()
+	db.held = e.p
+	defer func() { db.held = nil }()
 	r := db.roles[login]
 	if r != nil && r.token != "" && r.token != version(r) {
 		return fault.New(fault.Fenced, "login %s belongs to version %s", login, e.m.short(r.token))
@@ -116,7 +125,7 @@ func (e modelEngine) locks(ctx context.Context, c rotation.Change, login string,
 	if err := c.Fence(ctx); err != nil {
 		return err
 	}
-	if err := e.p.gate("commit at the target"); err != nil {
+	if err := e.p.gate(atCommit); err != nil {
 		return err
 	}
 	if mark != nil {
@@ -154,7 +163,7 @@ func (e modelEngine) Set(ctx context.Context, c rotation.Change) (rotation.Resul
 		return noResult, fault.New(fault.InvalidInput, "both versions use login %s", to.login)
 	case db.accepts(to):
 		return modelDone, nil
-	case !db.accepts(from):
+	case !db.accepts(from) && (!c.Emergency || !db.locked(from)):
 		return noResult, fault.New(fault.CredentialRejected, "neither logs in")
 	case db.pair && standby(from.login) != to.login:
 		return noResult, fault.New(fault.PolicyViolation, "this rotation makes another login than %s", to.login)
@@ -206,8 +215,10 @@ func (e modelEngine) Drain(_ context.Context, c rotation.Change) (rotation.Resul
 		return noResult, err
 	}
 	seen := e.m.observe("version "+c.From, from.login, to.login, c.To)
-	seen.Unpresented = c.Unpresented
-	return rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, seen)
+	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
+	res, err := rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, seen)
+	e.m.looked(c, seen, err == nil && res.Outcome == rotation.Done)
+	return res, err
 }
 
 // neverSet: the login of a version that was never current is an earlier one's.
@@ -217,25 +228,43 @@ func (e modelEngine) neverSet(c rotation.Change, from credential) bool {
 }
 
 // ends says whether a step that takes From away has anything to take, and
-// refuses what it may not touch.
-func (e modelEngine) ends(c rotation.Change) (ended bool, err error) {
+// refuses what it may not touch. A login that nothing, or that another version,
+// is known to be the owner of is From's if its password opens it.
+func (e modelEngine) ends(c rotation.Change) (ended, claim bool, err error) {
 	from, to := e.m.credential(c.From), e.m.credential(c.To)
 	r := e.m.db.roles[from.login]
+	cut := c.Emergency && c.To == ""
 	switch {
-	case from.login == "" || e.neverSet(c, from):
-		return true, nil
-	case to.login == "":
-		return false, fault.New(fault.InvalidStage, "version %s has no value", c.To)
+	case from.login == "":
+		return true, false, nil
+	case to.login == "" && !cut:
+		return false, false, fault.New(fault.InvalidStage, "version %s has no value", c.To)
 	case from.login == to.login:
-		return false, fault.New(fault.IdentityInUse, "both use %s", to.login)
+		return false, false, fault.New(fault.IdentityInUse, "both use %s", to.login)
+	case e.neverSet(c, from):
+		return true, false, nil
 	case r != nil && r.token != "" && r.token != c.From:
-		return false, fault.New(fault.Fenced, "login %s belongs to another version", from.login)
-	case r != nil && foreign(from.login, r) && !e.m.db.accepts(from):
-		return false, fault.New(fault.PolicyViolation, "login %s isn't known to be the secret's", from.login)
-	case !e.m.db.accepts(to):
-		return false, fault.New(fault.CredentialRejected, "the login that stays is refused")
+		if claim = e.m.db.accepts(from); !claim {
+			return false, false, fault.New(fault.Fenced, "login %s belongs to another version", from.login)
+		}
+	case r != nil && foreign(from.login, r):
+		if claim = e.m.db.accepts(from); !claim {
+			return false, false, fault.New(fault.PolicyViolation, "login %s isn't known to be the secret's", from.login)
+		}
 	}
-	return false, nil
+	if !cut && !e.m.db.accepts(to) && (!c.Emergency || !e.m.db.locked(to)) {
+		return false, false, fault.New(fault.CredentialRejected, "the login that stays is refused")
+	}
+	return false, claim, nil
+}
+
+// terminate ends the sessions of a stolen login.
+func (e modelEngine) terminate(c rotation.Change, login string) {
+	for _, consumer := range e.m.consumers {
+		if c.Emergency && consumer.session == login {
+			consumer.session = ""
+		}
+	}
 }
 
 // Disable takes LOGIN away and gives it back if a session has outlived it.
@@ -244,18 +273,31 @@ func (e modelEngine) Disable(ctx context.Context, c rotation.Change) (rotation.R
 	if err := e.p.gate("prove the login that stays"); err != nil {
 		return noResult, err
 	}
-	if ended, err := e.ends(c); err != nil || ended {
+	ended, claim, err := e.ends(c)
+	if err != nil || ended {
 		return modelDone, err
 	}
+	// While AWSCURRENT is stolen whatever keeps it from being replaced goes in haste.
+	e.m.hasty[from] = e.m.hasty[from] || (c.Emergency && e.m.isStolen(c.To))
+	// Its password has proven that it is the secret's.
+	owner := func(r *role) string {
+		if claim && r.open {
+			return r.token
+		}
+		return c.From
+	}
 	set := func(open bool) error {
-		return e.locks(ctx, c, from.login, exactly(c.From), func(r *role) error {
+		return e.locks(ctx, c, from.login, owner, func(r *role) error {
 			if r == nil {
 				return nil
 			}
-			if foreign(from.login, r) {
-				r.token, r.rank = c.From, c.Rank // its password has proven that it is the secret's
+			if claim && r.open {
+				r.token, r.rank = c.From, c.Rank
 			}
-			r.open = open
+			if r.open = open; c.To == "" && e.m.asksForCut() && e.m.stolen[from] {
+				e.m.hit("a stolen login is cut")
+				e.m.cut[from] = true
+			}
 			return nil
 		})
 	}
@@ -265,7 +307,9 @@ func (e modelEngine) Disable(ctx context.Context, c rotation.Change) (rotation.R
 	if err := e.p.gate("look at what is left"); err != nil {
 		return noResult, err
 	}
+	e.terminate(c, from.login)
 	if left := e.m.sessions(from.login); len(left) > 0 {
+		e.m.hit("disable looks again and undoes itself")
 		return rotation.Result{Outcome: rotation.Reopened, Missing: left}, set(true)
 	}
 	if e.m.db.accepts(from) {
@@ -280,9 +324,19 @@ func (e modelEngine) Enable(ctx context.Context, c rotation.Change) (rotation.Re
 	if r == nil || r.password != from.password {
 		return noResult, fault.New(fault.TooLate, "login %s is destroyed", from.login)
 	}
-	err := e.locks(ctx, c, from.login, exactly(c.From), func(r *role) error {
+	// Whichever version it was made for: its password has proven that it is From's.
+	owner := func(r *role) string {
+		if e.m.db.accepts(from) {
+			return r.token
+		}
+		return c.From
+	}
+	err := e.locks(ctx, c, from.login, owner, func(r *role) error {
 		if r == nil {
 			return fault.New(fault.TooLate, "login %s is dropped", from.login)
+		}
+		if r.token != "" && r.token != c.From {
+			r.token, r.rank = c.From, c.Rank
 		}
 		r.open = true
 		return nil
@@ -298,9 +352,10 @@ func (e modelEngine) Revoke(ctx context.Context, c rotation.Change) (rotation.Re
 	if err := e.p.gate("prove the login that stays"); err != nil {
 		return noResult, err
 	}
-	if ended, err := e.ends(c); err != nil || ended {
+	if ended, _, err := e.ends(c); err != nil || ended {
 		return modelDone, err
 	}
+	e.terminate(c, from.login)
 	if left := e.m.sessions(from.login); len(left) > 0 {
 		return rotation.Result{Outcome: rotation.Wait, Missing: left}, nil
 	}

@@ -37,6 +37,14 @@ type model struct {
 	passwords int
 	byHand    map[string]bool // versions that a person has made current
 	broken    string
+
+	emergencies []*emergency
+	stolen      map[credential]bool // what an emergency has declared stolen
+	hasty       map[credential]bool // what stood in the way of replacing that
+	cut         map[credential]bool // what was stolen and refused before there was another
+	late        time.Time           // until then a function may refuse what a person has made current
+	looks       map[string]*looks   // at the sessions, by run
+	hits        *coverage
 }
 
 // rotator is Secrets Manager's own rotation, as its documentation tells it.
@@ -72,10 +80,11 @@ func newModel(rt rapid.TB, driver rotation.Driver, pair, keepPending bool, parti
 		policy: rotation.Policy{
 			Secret: arn, Kind: "modelled", Driver: driver, Poll: 30 * time.Second, QuietPolls: 2,
 			Hold: 30 * time.Second, HeadLimit: 10 * time.Minute, FunctionLimit: time.Minute, Hash: "h",
-			Parties: parties,
+			Emergency: 30 * time.Second, Parties: parties,
 		},
 		db:       &database{pair: pair, roles: map[string]*role{}},
 		inFlight: map[string]*process{}, byHand: map[string]bool{},
+		stolen: map[credential]bool{}, hasty: map[credential]bool{}, cut: map[credential]bool{}, looks: map[string]*looks{},
 		sm: rotator{abandoned: map[string]bool{}},
 	}
 	m.keepPending = keepPending
@@ -83,9 +92,12 @@ func newModel(rt rapid.TB, driver rotation.Driver, pair, keepPending bool, parti
 	first := credential{"app", m.password()}
 	m.db.roles[first.login] = &role{password: first.password, open: true, byHand: true}
 	store.Add(arn, m.newVersion(), first.String())
-	m.consumers = consumersOf(m.policy.Parties, 2)
+	m.consumers = consumersOf(m.policy.Parties)
 	for _, c := range m.consumers {
 		m.use(c)
+		if c.habit == hoards {
+			c.session = ""
+		}
 	}
 	return m
 }
@@ -214,6 +226,10 @@ func (m *model) abandon() {
 		return
 	}
 	m.sm.abandoned[token] = true
+	m.hit("Secrets Manager abandons a rotation")
+	if p := m.sm.p; p != nil && strings.HasPrefix(p.at, "Put ") {
+		m.hit("Secrets Manager abandons a rotation between guard and put")
+	}
 	m.forsake()
 	_ = m.store.Detach(context.Background(), arn, rotation.Pending, token) // always succeeds
 }
@@ -221,7 +237,7 @@ func (m *model) abandon() {
 // forsake ends Secrets Manager's attempt, but not its function.
 func (m *model) forsake() {
 	if m.sm.p != nil {
-		m.sm.p.answered, m.sm.p.crashed = nil, nil
+		m.sm.p.disown()
 	}
 	m.sm.p, m.sm.token = nil, ""
 }
@@ -284,7 +300,8 @@ func (m *model) again(name string) {
 // stop ends an execution from outside; what its function does goes on.
 func (m *model) stop(name string) {
 	if p := m.inFlight[name]; p != nil {
-		p.answered, p.crashed = nil, nil
+		m.hit("a run is stopped while its function runs on")
+		p.disown()
 		delete(m.inFlight, name)
 	}
 	m.runs.end(name, rotation.RunAborted, m.now, "")

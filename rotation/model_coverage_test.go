@@ -1,0 +1,123 @@
+package rotation_test
+
+import (
+	"flag"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// coverage counts what the model has drawn, over all of a run's cases. A nil one
+// counts nothing.
+type coverage struct {
+	mu    sync.Mutex
+	cases int
+	seen  map[string]int
+}
+
+func (c *coverage) add(what string) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[what]++
+}
+
+func (c *coverage) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cases++
+}
+
+// judge fails the test when something that the model is for was hardly drawn: a
+// model that never comes to a situation proves nothing about it.
+func (c *coverage) judge(t *testing.T, worlds int) {
+	t.Helper()
+	checks, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 100 // rapid's own
+	if t.Failed() || checks < size || c.cases < worlds*size {
+		return // a part of it was asked for, or it broke off
+	}
+	for _, what := range slices.Sorted(maps.Keys(c.seen)) {
+		t.Logf("%6d  %s", c.seen[what], what)
+	}
+	for what, least := range leastDrawn {
+		if c.seen[what] < least {
+			t.Errorf("%q: %d times in %d cases, want %d at least", what, c.seen[what], c.cases, least)
+		}
+	}
+}
+
+// witness counts the situations in which a process makes its next call.
+func (m *model) witness(p *process, v verdict) {
+	switch v {
+	case die:
+		m.hit("a function dies")
+		return
+	case refuse:
+		m.hit("a call fails")
+		return
+	case loseAnswer:
+		m.hit("an answer is lost")
+	default:
+	}
+	if p.zombie && p.writes() {
+		m.hit("a zombie writes")
+		if p.at == atCommit {
+			m.hit("a zombie acts at the target")
+		}
+	}
+	if to, ok := strings.CutPrefix(p.at, "Move CURRENT "); ok {
+		labels := m.store.Labels(arn)
+		m.hit("AWSCURRENT is moved by a run")
+		if p.zombie {
+			m.hit("a zombie moves AWSCURRENT")
+		}
+		if m.db.pair {
+			_, to, _ = strings.Cut(to, "→")
+			for id := range labels {
+				if m.short(id) == to {
+					m.hit(half(m.credential(id).login))
+				}
+			}
+		}
+	}
+}
+
+func half(login string) string {
+	switch {
+	case strings.HasPrefix(login, "hand"):
+		return "a stranger's login is promoted beside a pair"
+	case strings.HasSuffix(login, clone):
+		return "the clone of a pair is promoted"
+	}
+	return "the base of a pair is promoted"
+}
+
+// witnessRollback counts where a secret is when a person turns it back.
+func (m *model) witnessRollback() {
+	v := m.store.Labels(arn)
+	current, pending, retiring := v.Holder(rotation.Current), v.Holder(rotation.Pending), v.Holder(rotation.Retiring)
+	switch {
+	case retiring != "" && v.Has(retiring, rotation.Disabled):
+		m.hit("rollback after disable")
+	case retiring != "" && retiring != current && v.Has(current, rotation.Pending):
+		m.hit("rollback while AWSPENDING is left over")
+	case retiring != "" && retiring != current:
+		m.hit("rollback after promotion")
+	case pending != "" && pending != current:
+		m.hit("rollback before promotion")
+	}
+}
+
+// leastDrawn is a fraction of what a run draws on average.
+var leastDrawn = map[string]int{}
