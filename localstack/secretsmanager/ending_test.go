@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
 )
 
-// failing is a Lambda service that can't be reached.
-type failing struct{}
+// failing is a Lambda service that can't be reached; it counts who tries.
+type failing struct{ tried atomic.Int32 }
 
-func (failing) Invoke(context.Context, string, []byte) (host.Invocation, error) {
+func (i *failing) Invoke(context.Context, string, []byte) (host.Invocation, error) {
+	i.tried.Add(1)
 	return host.Invocation{}, errors.New("no route")
 }
 
@@ -25,9 +27,13 @@ func TestC1_5_AnInvocationThatFailsEndsTheAttempt(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
 	_, v1 := f.create("s", "one")
-	f.service.SetInvoker(failing{})
+	lambda := &failing{}
+	f.service.SetInvoker(lambda)
 	token := f.rotate("s")
 	f.waitFor("RotationFailed", 1)
+	if n := lambda.tried.Load(); n != 1 {
+		t.Errorf("%d steps after the first one couldn't be invoked", n-1)
+	}
 	f.wantLabels("s", map[string][]string{v1: {"AWSCURRENT"}, token: {"AWSPENDING"}})
 	if diff := cmp.Diff([]string{"RotationStarted", "RotationFailed"}, f.serviceEvents()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
