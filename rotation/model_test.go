@@ -20,14 +20,19 @@ import (
 // and the audit trail verifies.
 func TestModel(t *testing.T) {
 	t.Parallel()
+	hits, worlds := &coverage{seen: map[string]int{}}, 0
+	t.Cleanup(func() { hits.judge(t, worlds) })
 	for _, driver := range drivers {
 		for _, pair := range []bool{false, true} {
 			for _, hands := range []bool{false, true} {
+				worlds++
 				t.Run(fmt.Sprintf("%s, pair %v, hands %v", driver, pair, hands), func(t *testing.T) {
 					t.Parallel()
 					rapid.Check(t, func(rt *rapid.T) {
 						m := newModel(rt, driver, pair, rapid.Bool().Draw(rt, "AWSPENDING stays"), rapid.SampledFrom(slowest()).Draw(rt, "parties"))
 						defer m.end()
+						m.hits = hits
+						hits.begin()
 						rt.Repeat(m.actions(hands))
 						m.settle()
 						m.settled()
@@ -41,41 +46,74 @@ func TestModel(t *testing.T) {
 // calls draws how far somebody gets: to the end (0), or to before a call.
 func calls(rt *rapid.T) int { return rapid.IntRange(0, 14).Draw(rt, "calls") }
 
+// action is something that may happen next, as often as its weight says.
+type action struct {
+	name   string
+	weight int
+	act    func(*rapid.T)
+}
+
+// actions lists what may happen: a choice among all of it by weight.
 func (m *model) actions(hands bool) map[string]func(*rapid.T) {
-	all := map[string]func(*rapid.T){
-		"":                 func(*rapid.T) { m.check() },
-		"all work":         m.allWork,
-		"time passes":      m.timePasses,
-		"schedule":         m.schedule,
-		"Secrets Manager":  m.storeWorks,
-		"its clean-up":     func(rt *rapid.T) { must(rt, m.tidy()) },
-		"machine":          m.machineWorks,
-		"operator rotates": m.operatorRotates,
-		"operator turns": m.person(func(ctx context.Context, r *rotation.Rotator) error {
-			_, err := r.RequestRollback(ctx, arn)
-			return err
-		}),
-		"operator resumes": m.person(func(ctx context.Context, r *rotation.Rotator) error {
-			_, err := r.EnsureRun(ctx, arn, rotation.EnsureOptions{Resume: true})
-			return err
-		}),
-		"watchdog": m.person(func(ctx context.Context, r *rotation.Rotator) error {
+	all := []action{
+		{"all work", 3, m.allWork},
+		{"time passes", 2, m.timePasses},
+		{"schedule", 3, m.schedule},
+		{"Secrets Manager", 3, m.storeWorks},
+		{"its clean-up", 1, func(rt *rapid.T) { must(rt, m.tidy()) }},
+		{"machine", 3, m.machineWorks},
+		{"operator rotates", 2, m.operatorRotates},
+		{"operator turns", 2, m.turns},
+		{"operator resumes", 1, m.resumes},
+		{"watchdog", 2, m.person(func(ctx context.Context, r *rotation.Rotator) error {
 			_, err := r.Watch(ctx, arn, rotation.EnsureOptions{Retry: true})
 			return err
-		}),
-		"goes on":    m.goesOn,
-		"dies":       m.dies,
-		"is retried": m.isRetried,
-		"stop":       m.stops,
-		"cancel":     m.cancels,
-		"consumer":   m.consumerActs,
+		})},
+		{"goes on", 3, m.goesOn},
+		{"dies", 1, m.dies},
+		{"is retried", 2, m.isRetried},
+		{"stop", 2, m.stops},
+		{"hangs", 5, func(rt *rapid.T) { m.hangs(rt, hands) }},
+		{"cancel", 1, m.cancels},
+		{"consumer", 2, m.consumerActs},
+		{"emergency", 1, m.emergencyBegins},
+		{"emergency works", 2, m.emergencyWorks},
 	}
 	if hands {
-		for name, act := range m.hands() {
-			all["hand: "+name] = act
+		all = append(all, m.hands()...)
+	}
+	return map[string]func(*rapid.T){
+		"": func(*rapid.T) { m.check() },
+		"next": func(rt *rapid.T) {
+			next := oneOf(rt, all)
+			next.act(rt) // one for which there is no occasion doesn't return
+			m.hit("action: " + next.name)
+		},
+	}
+}
+
+// oneOf draws by weight. What rapid draws from a list or range is mostly from its
+// beginning; single bits are drawn evenly.
+func oneOf(rt *rapid.T, all []action) action {
+	const bits = 8
+	total, at := 0, 0
+	for _, a := range all {
+		total += a.weight
+	}
+	for range bits {
+		at *= 2
+		if rapid.Bool().Draw(rt, "bit") {
+			at++
 		}
 	}
-	return all
+	at = at * total >> bits
+	for _, a := range all {
+		if at -= a.weight; at < 0 {
+			rt.Logf("next: %s", a.name)
+			return a
+		}
+	}
+	panic("no action")
 }
 
 // must skips an action for which there is no occasion.
@@ -131,6 +169,92 @@ func (m *model) person(do func(context.Context, *rotation.Rotator) error) func(*
 	}
 }
 
+func (m *model) resumes(rt *rapid.T) {
+	m.person(func(ctx context.Context, r *rotation.Rotator) error {
+		_, err := r.EnsureRun(ctx, arn, rotation.EnsureOptions{Resume: true})
+		return err
+	})(rt)
+}
+
+// turns is a person who asks for a rollback.
+func (m *model) turns(rt *rapid.T) {
+	m.witnessRollback()
+	m.person(func(ctx context.Context, r *rotation.Rotator) error {
+		_, err := r.RequestRollback(ctx, arn)
+		return err
+	})(rt)
+}
+
+// hangs is a function that comes to a halt in the middle of a step. Its run is
+// stopped, or tries the step again, or notices nothing; somebody may ask for
+// something else; all others work. Shortly before Lambda would end it, it goes on.
+func (m *model) hangs(rt *rapid.T, hands bool) {
+	p := m.halfway(rt)
+	must(rt, p != nil)
+	switch name := m.owner(p); rapid.SampledFrom([]string{"is stopped", "is tried again", "waits"}).Draw(rt, "its run") {
+	case "is stopped":
+		if name != "" {
+			m.stop(name)
+		} else {
+			m.forsake()
+		}
+	case "is tried again":
+		m.retry(p)
+	}
+	meanwhile := []action{
+		{"nothing", 2, func(*rapid.T) {}}, {"rollback", 5, m.turns}, {"resume", 1, m.resumes}, {"emergency", 1, m.emergencyBegins},
+	}
+	if hands {
+		meanwhile = append(meanwhile, m.hands()...)
+	}
+	m.hit("a function hangs")
+	oneOf(rt, meanwhile).act(rt)
+	for m.work(); m.now.Add(halfMinute).Before(p.deadline); m.work() {
+		m.pass(halfMinute)
+	}
+	m.pass(p.deadline.Sub(m.now) - moment)
+	m.work()
+	m.letGo(p, 0)
+}
+
+// halfway lets a run, or Secrets Manager, make some steps and part of another. If
+// there is nothing to do a rotation begins.
+func (m *model) halfway(rt *rapid.T) *process {
+	if len(m.running()) == 0 && m.sm.p == nil && rotation.Read(m.store.Labels(arn), m.store.Driver).Need == rotation.NeedNothing {
+		m.schedule(rt)
+	}
+	steps := rapid.IntRange(0, len(fourSteps)-1).Draw(rt, "whole steps")
+	n := rapid.IntRange(1, 14).Draw(rt, "calls")
+	if m.sm.p == nil && rapid.Bool().Draw(rt, "Secrets Manager's") {
+		for range steps {
+			m.secretsManager(0)
+		}
+		m.secretsManager(n)
+		return m.sm.p
+	}
+	names := m.running()
+	must(rt, len(names) > 0)
+	name := names[rapid.IntRange(0, len(names)-1).Draw(rt, "run")]
+	for range steps {
+		m.drive(name, 0)
+	}
+	must(rt, m.runs.runs[name].Status == rotation.RunRunning)
+	m.drive(name, n)
+	return m.inFlight[name]
+}
+
+// retry is what becomes of a function of which Lambda has lost the answer.
+func (m *model) retry(p *process) {
+	m.hit("a function is retried while it still runs")
+	name := m.owner(p)
+	p.disown()
+	if name != "" {
+		m.again(name)
+	} else {
+		m.forsake()
+	}
+}
+
 // suspended draws one of those who are in the middle of something.
 func (m *model) suspended(rt *rapid.T) *process {
 	must(rt, len(m.processes) > 0)
@@ -152,14 +276,8 @@ func (m *model) dies(rt *rapid.T) { m.resume(m.suspended(rt), die) }
 // isRetried: Lambda has lost the answer, and the function still runs.
 func (m *model) isRetried(rt *rapid.T) {
 	p := m.suspended(rt)
-	name := m.owner(p)
-	must(rt, name != "" || p == m.sm.p)
-	if p == m.sm.p {
-		m.forsake()
-		return
-	}
-	p.answered, p.crashed = nil, nil
-	m.again(name)
+	must(rt, m.owner(p) != "" || p == m.sm.p)
+	m.retry(p)
 }
 
 func (m *model) stops(rt *rapid.T) {
@@ -174,6 +292,11 @@ func (m *model) cancels(rt *rapid.T) {
 	if m.cancelled() {
 		m.enable(true)
 		return
+	}
+	if m.sm.token != "" {
+		m.hit("cancelled in the middle of a head")
+	} else if v := m.store.Labels(arn); v.Holder(rotation.Retiring) != "" {
+		m.hit("cancelled during a drain")
 	}
 	m.enable(false)
 	m.forsake()
