@@ -71,7 +71,8 @@ func (t *target) lookAt(ctx context.Context, node string, g goer, stays string) 
 	}
 	l.holders = append(l.holders, others...)
 	if stays != "" {
-		if l.seen, err = sessions(ctx, s, node, "a.usesysid = (SELECT oid FROM pg_roles WHERE rolname = $1)", stays); err != nil {
+		l.seen, err = sessions(ctx, s, node, "a.usesysid = (SELECT oid FROM pg_roles WHERE rolname = $1) OR a.usesysid = $2", stays, g.older)
+		if err != nil {
 			return l, err
 		}
 	}
@@ -139,14 +140,15 @@ func (t *target) otherHolders(ctx context.Context, q querier, node string, g goe
 type goer struct {
 	name     string
 	oids     []uint32
-	identity bool // it is the identity itself
-	gone     bool // the role doesn't exist and no look knows its OIDs: sessions without a role count
+	identity bool   // it is the identity itself
+	older    uint32 // the identity's OID, where its sessions are of the login that stays; or 0
+	gone     bool   // the role doesn't exist and no look knows its OIDs: sessions without a role count
 }
 
 // identify finds the OIDs of a login. The identity's sessions count too where
-// it can't log in: they are older than a rename, and belong to this login, unless
-// this rotation has made it and is turned back. Known are the OIDs that earlier
-// looks have used.
+// it can't log in: they are older than a rename, and belong to this login. If this
+// rotation has made it and is turned back, they belong to the login that stays.
+// Known are the OIDs that earlier looks have used.
 func (t *target) identify(ctx context.Context, q querier, login string, known []uint32) (goer, error) {
 	g := goer{name: login, oids: slices.Clone(known)}
 	r, err := readRole(ctx, q, login)
@@ -164,14 +166,18 @@ func (t *target) identify(ctx context.Context, q querier, login string, known []
 		}
 	}
 	add(r.oid)
-	if !g.identity && t.c.Rotation != t.c.From {
-		identity, err := readRole(ctx, q, r.ours.Identity)
-		if err != nil {
-			return g, err
-		}
-		if identity != nil && !identity.login {
-			add(identity.oid)
-		}
+	if g.identity {
+		return g, nil
+	}
+	identity, err := readRole(ctx, q, r.ours.Identity)
+	switch {
+	case err != nil:
+		return g, err
+	case identity == nil || identity.login:
+	case t.c.Rotation == t.c.From:
+		g.older = identity.oid
+	default:
+		add(identity.oid)
 	}
 	return g, nil
 }

@@ -34,3 +34,21 @@ func TestARenameThatIsTurnedBackLeavesTheOldSessionsAlone(t *testing.T) {
 		t.Errorf("the old login: %v", err)
 	}
 }
+
+// Found by internal/chaos: one that is turned back after its promotion, before
+// anybody followed. A consumer whose session is older than the rename is on the
+// old login, and has no reason to log in again; it was waited for ever.
+func TestARenameThatIsTurnedBackSeesWhoStayedOnTheOldLogin(t *testing.T) {
+	t.Parallel()
+	w := newLogin(t, servers["15"])
+	w.set["adopt"], w.set["owner"] = "rename", w.app.User+"_owner"
+	w.connect(w.app, "web") // the policy registers it
+	w.begin(version2)
+	c := w.change(version1, version2, 1)
+	w.until(rotation.Engine.Create, c, rotation.Done)
+	w.until(rotation.Engine.Set, c, rotation.Done)
+
+	c = w.change(version2, version1, 2)
+	c.Rotation, c.Back = version2, true
+	w.until(rotation.Engine.Drain, c, rotation.Done)
+}
