@@ -88,11 +88,11 @@ func TestFollowTellsTheCanaryWhoeverHangs(t *testing.T) {
 // In one wave, too: those who answer are told, some at each call.
 func TestFollowTellsAllWhoAnswer(t *testing.T) {
 	t.Parallel()
-	const hanging, all = 40, 120
+	const hanging, all = 30, 80
 	c, party := newCrowd(t, all, all, func(n int) bool { return n < hanging })
 	p := presenters(t)
 	for deadline := time.Now().Add(time.Minute); c.count() < all-hanging; {
-		res := within(t, p, party, 2*time.Second)
+		res := within(t, p, party, time.Second)
 		if res.Outcome != rotation.Unknown {
 			t.Fatalf("it is %s", res.Outcome)
 		}
