@@ -126,6 +126,28 @@ func TestTheWatchdogReplacesUnderTheEmergencysToken(t *testing.T) {
 	}
 }
 
+// A mark without the other, from an emergency of an earlier release or by hand,
+// is enough: the token is derived then, by everybody alike.
+func TestAStolenCredentialIsReplacedWhateverItsMarks(t *testing.T) {
+	t.Parallel()
+	for _, label := range []rotation.Label{rotation.Stolen(v1), rotation.Replace("short"), rotation.Replace(v2 + v3)} {
+		w := newWorld(t, rotation.DriverMachine)
+		w.must(w.store.Attach(t.Context(), arn, label, v1))
+		tokens := map[string]bool{}
+		for range 2 {
+			seen, err := w.Watch(t.Context(), arn, rotation.EnsureOptions{})
+			w.must(err)
+			tokens[seen.Situation.Token] = true
+			if v := w.store.Labels(arn); !v.Has(v1, rotation.Stolen(v1)) || !v.Has(v1, rotation.Live(v1)) || len(seen.Situation.Token) != 36 {
+				t.Errorf("%s: token %s, labels %v", label, seen.Situation.Token, v)
+			}
+		}
+		if len(tokens) != 1 || len(w.runs.runs) != 1 {
+			t.Errorf("%s: tokens %v, runs %v", label, tokens, w.runs.runs)
+		}
+	}
+}
+
 // A replacement that had to be discarded is tried again under another token,
 // after a pause, unless a person has to mend something first.
 func TestADiscardedReplacementIsTriedAgain(t *testing.T) {

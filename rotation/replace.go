@@ -140,7 +140,7 @@ func (r *Rotator) ensureReplaced(ctx context.Context, d Description, p Policy, s
 // how many are, and the last run of the latest of those, unless the next one has
 // begun.
 func (r *Rotator) attempt(ctx context.Context, d Description, s Situation) (_ Situation, last Run, spent int, err error) {
-	if s.Token == "" {
+	if len(s.Token) < 32 || len(s.Token) > 64 { // nobody wrote it down, or not an emergency
 		s.Token = nextToken(d.ARN, d.Versions.Holder(Current))
 	}
 	for ; ; spent++ {
