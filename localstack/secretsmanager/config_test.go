@@ -130,6 +130,32 @@ func TestC7_4_WhatACancelledRotationLeavesBlocksTheNext(t *testing.T) {
 	f.waitFor("RotationSucceeded", 2)
 }
 
+// What a replaced schedule has left goes with the rest when rotation is switched off.
+func TestC7_4_NothingFiresAfterACancelledRotation(t *testing.T) {
+	t.Parallel()
+	f := start(t, secretsmanager.Behaviour{OldRateFires: true})
+	f.create("s", "one")
+	if err := f.rotateBy("s", by("rate(2 days)"), true); err != nil {
+		t.Fatal(err)
+	}
+	f.waitFor("RotationSucceeded", 1)
+	if err := f.rotateBy("s", by("rate(30 days)"), false); err != nil {
+		t.Fatal(err)
+	}
+	f.waitFor("TestRotationSucceeded", 1)
+	f.cancel("s")
+	if n := f.dueAfter(40 * 24 * time.Hour); n != 0 {
+		t.Errorf("%d rotations while rotation was off", n)
+	}
+	if err := f.rotateBy("s", by("rate(30 days)"), false); err != nil {
+		t.Fatal(err)
+	}
+	f.waitFor("TestRotationSucceeded", 2)
+	if n := f.dueAfter(4 * 24 * time.Hour); n != 0 {
+		t.Errorf("%d rotations by a schedule that had been switched off", n)
+	}
+}
+
 // API reference, DescribeSecret, GetSecretValue and ListSecretVersionIds.
 func TestC7_7_ReadsShowLabelsDaysAndTheSchedule(t *testing.T) {
 	t.Parallel()

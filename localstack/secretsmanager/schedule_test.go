@@ -41,6 +41,7 @@ func TestC7_6_RotationRules(t *testing.T) {
 		{"too rare", 0, "rate(1000 days)", "", "999 days"},
 		{"no schedule", 0, "weekly", "", "write rate"},
 		{"cron", 0, "cron(0 16 1,15 * ? *)", "2h", ""},
+		{"not whole", 0, "rate(4.5 hours)", "", "whole number"},
 		{"cron every four hours", 0, "cron(0 0/4 * * ? *)", "", ""},
 		{"cron every three hours", 0, "cron(0 0/3 * * ? *)", "", "4 hours apart"},
 		{"cron with minutes", 0, "cron(30 4 * * ? *)", "", "minute 0"},
@@ -108,6 +109,9 @@ func TestC7_6_NextRotationDateIsTheLastSecondOfTheWindow(t *testing.T) {
 		}},
 		{types.RotationRulesType{ScheduleExpression: aws.String("rate(10 days)")}, func(now time.Time) time.Time {
 			return now.Truncate(24*time.Hour).AddDate(0, 0, 11)
+		}},
+		{types.RotationRulesType{ScheduleExpression: aws.String("rate(10 days)"), Duration: aws.String("3h")}, func(now time.Time) time.Time {
+			return now.Truncate(24*time.Hour).AddDate(0, 0, 10).Add(3 * time.Hour)
 		}},
 		{types.RotationRulesType{ScheduleExpression: aws.String("cron(0 0/8 * * ? *)")}, func(now time.Time) time.Time {
 			return now.Truncate(24 * time.Hour).Add(17 * time.Hour) // hours: the window is one hour
