@@ -37,6 +37,7 @@ func TestTheLoginThatStaysHasToWorkFirst(t *testing.T) {
 			by = " GRANTED BY " + pgtest.AdminRole
 		}
 		for name, harm := range map[string][2]string{
+			"acts as itself":  {"ALTER ROLE " + made + " RESET role", "ALTER ROLE " + made + " SET role = '" + w.app.User + "'"},
 			"locked":          {"ALTER ROLE " + made + " NOLOGIN", "ALTER ROLE " + made + " LOGIN"},
 			"another default": {"REVOKE " + w.app.User + " FROM " + made + by, "GRANT " + w.app.User + " TO " + made + by},
 		} {

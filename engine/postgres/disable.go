@@ -76,6 +76,18 @@ func identityOf(r *role, fallback string) string {
 	return fallback
 }
 
+// endLock is lockName for what takes From away. The login that stays has to act as
+// the identity still, as Test has proven it, or From would be the last one that
+// does; in an emergency that is for later.
+func (t *target) endLock(ctx context.Context) (string, error) {
+	lock, err := t.lockName(ctx)
+	if err == nil && t.stays.astray() && !t.c.Emergency {
+		return "", fault.New(fault.CredentialRejected, "login %s doesn't act as %s any more, nothing was changed", t.stays.name, lock).
+			WithHint("ALTER ROLE %s SET role = %s; then resume, or roll back", ident(t.stays.name), literal(lock))
+	}
+	return lock, err
+}
+
 // lockName is the identity of this rotation, as the login that stays knows it.
 func (t *target) lockName(ctx context.Context) (string, error) {
 	s, err := t.asAdmin(ctx, "")
@@ -90,6 +102,9 @@ func (t *target) lockName(ctx context.Context) (string, error) {
 		r, err := readRole(ctx, s, d.username)
 		if err != nil {
 			return "", err
+		}
+		if d == t.to {
+			t.stays = r
 		}
 		if r != nil && r.ours != nil {
 			return r.ours.Identity, nil
@@ -117,7 +132,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 	if err := t.control(ctx); err != nil {
 		return rotation.Result{}, err
 	}
-	lock, err := t.lockName(ctx)
+	lock, err := t.endLock(ctx)
 	if err != nil {
 		return rotation.Result{}, err
 	}

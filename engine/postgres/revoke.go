@@ -32,7 +32,7 @@ func (e *Engine) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 	if err := t.control(ctx); err != nil {
 		return rotation.Result{}, err
 	}
-	lock, err := t.lockName(ctx)
+	lock, err := t.endLock(ctx)
 	if err != nil {
 		return rotation.Result{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -36,15 +37,16 @@ type role struct {
 	expires                                    bool // VALID UNTIL is set, and isn't infinity
 	text                                       string
 	ours                                       *comment
+	config                                     []string // "name=value", those of all databases
 }
 
 // readRole returns nil for a role that doesn't exist.
 func readRole(ctx context.Context, q querier, name string) (*role, error) {
 	r := &role{name: name}
 	err := q.QueryRow(ctx, `SELECT oid, rolcanlogin, rolsuper, rolinherit, rolreplication, rolbypassrls, rolconnlimit,
-		coalesce(rolvaliduntil <> 'infinity', false), coalesce(shobj_description(oid, 'pg_authid'), '')
+		coalesce(rolvaliduntil <> 'infinity', false), coalesce(shobj_description(oid, 'pg_authid'), ''), rolconfig
 		FROM pg_roles WHERE rolname = $1`, name).
-		Scan(&r.oid, &r.login, &r.super, &r.inherit, &r.replication, &r.bypass, &r.limit, &r.expires, &r.text)
+		Scan(&r.oid, &r.login, &r.super, &r.inherit, &r.replication, &r.bypass, &r.limit, &r.expires, &r.text, &r.config)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // no such role
 	}
@@ -56,6 +58,12 @@ func readRole(ctx context.Context, q querier, name string) (*role, error) {
 		r.ours = &c
 	}
 	return r, nil
+}
+
+// astray reports a login that we made and that no longer acts as its identity:
+// somebody has taken its default role away, which no login warns of.
+func (r *role) astray() bool {
+	return r != nil && r.ours != nil && r.ours.Identity != r.name && !slices.Contains(r.config, "role="+r.ours.Identity)
 }
 
 // writeComment puts our comment on a role. A foreign one is never overwritten.

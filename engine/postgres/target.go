@@ -24,6 +24,7 @@ type target struct {
 	primary  string    // after useAdmin: where DDL goes
 	nodes    []string  // after useAdmin: the primary first
 	admins   map[string]*session
+	stays    *role // after lockName: To's login, if it is there
 }
 
 // open reads both versions and refuses what the policy doesn't allow, before

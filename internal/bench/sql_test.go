@@ -4,7 +4,7 @@ package bench_test
 // statement with those that the functions send.
 const (
 	roleSQL = `SELECT oid, rolcanlogin, rolsuper, rolinherit, rolreplication, rolbypassrls, rolconnlimit,
-		coalesce(rolvaliduntil <> 'infinity', false), coalesce(shobj_description(oid, 'pg_authid'), '')
+		coalesce(rolvaliduntil <> 'infinity', false), coalesce(shobj_description(oid, 'pg_authid'), ''), rolconfig
 		FROM pg_roles WHERE rolname = $1`
 	triggersSQL = `SELECT evtname::text FROM pg_event_trigger WHERE evtowner = $1`
 	cronSQL     = `SELECT coalesce(has_table_privilege(to_regclass('cron.job'), 'SELECT')
