@@ -119,5 +119,53 @@ func (m *model) witnessRollback() {
 	}
 }
 
-// leastDrawn is a fraction of what a run draws on average.
-var leastDrawn = map[string]int{}
+// leastDrawn is a tenth or less of what a run draws on average, so that chance
+// doesn't fail it.
+var leastDrawn = map[string]int{
+	"action: Secrets Manager":                      10,
+	"action: all work":                             70,
+	"action: cancel":                               10,
+	"action: consumer":                             50,
+	"action: dies":                                 4,
+	"action: emergency":                            20,
+	"action: emergency works":                      7,
+	"action: goes on":                              15,
+	"action: hand: moves AWSCURRENT back":          5,
+	"action: hand: stores another login":           8,
+	"action: hand: stores the current login again": 8,
+	"action: hand: takes AWSPENDING off":           2,
+	"action: hangs":                                13,
+	"action: machine":                              30,
+	"action: operator resumes":                     20,
+	"action: operator rotates":                     40,
+	"action: operator turns":                       40,
+	"action: schedule":                             60,
+	"action: stop":                                 25,
+	"action: time passes":                          45,
+	"action: watchdog":                             45,
+
+	"AWSCURRENT is moved by a run":                                 65,
+	"Secrets Manager abandons a rotation":                          4,
+	"a call fails":                                                 5,
+	"a consumer connects at the last moment of what it has cached": 150,
+	"a drain ends by its evidence":                                 35,
+	"a function dies":                                              45,
+	"a function is retried while it still runs":                    5,
+	"a run is stopped while its function runs on":                  3,
+	"a stolen login is cut":                                        10,
+	"a zombie writes":                                              6,
+	"an answer is lost":                                            4,
+	"cancelled during a drain":                                     3,
+	"emergency before promotion, with cut":                         2,
+	"emergency before promotion, without cut":                      2,
+	"emergency during a drain, with cut":                           1,
+	"emergency during a drain, without cut":                        2,
+	"emergency during a rollback":                                  1,
+	"rollback after disable":                                       1,
+	"rollback after promotion":                                     13,
+	"rollback before promotion":                                    13,
+	"rollback while AWSPENDING is left over":                       2,
+	"the base of a pair is promoted":                               9,
+	"the clone of a pair is promoted":                              20,
+	"two emergencies at once":                                      4,
+}

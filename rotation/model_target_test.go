@@ -17,6 +17,14 @@ type role struct {
 	byHand   bool   // a person has made it
 }
 
+// belongs writes From's name on a login, with no rank of another rotation.
+func (r *role) belongs(c rotation.Change) {
+	r.token, r.rank = c.From, 0
+	if c.Rotation == c.From {
+		r.rank = c.Rank
+	}
+}
+
 // database is a target with roles, sessions and one lock, fenced as
 // engine/postgres is. In pair mode two roles take turns; else each version has a
 // role of its own.
@@ -184,8 +192,8 @@ func (e modelEngine) Set(ctx context.Context, c rotation.Change) (rotation.Resul
 			return fault.New(fault.Blocked, "role %s exists and isn't ours", to.login)
 		}
 		db.roles[to.login] = &role{password: to.password, open: true, token: c.To, rank: c.Rank}
-		if was := db.roles[from.login]; was.token != "" {
-			was.token = c.From // somebody may have stored the same login again
+		if was := db.roles[from.login]; was.token != "" && was.token != c.From {
+			was.belongs(c) // somebody may have stored the same login again
 		}
 		return nil
 	})
@@ -292,7 +300,7 @@ func (e modelEngine) Disable(ctx context.Context, c rotation.Change) (rotation.R
 				return nil
 			}
 			if claim && r.open {
-				r.token, r.rank = c.From, c.Rank
+				r.belongs(c)
 			}
 			if r.open = open; c.To == "" && e.m.asksForCut() && e.m.stolen[from] {
 				e.m.hit("a stolen login is cut")
@@ -336,7 +344,7 @@ func (e modelEngine) Enable(ctx context.Context, c rotation.Change) (rotation.Re
 			return fault.New(fault.TooLate, "login %s is dropped", from.login)
 		}
 		if r.token != "" && r.token != c.From {
-			r.token, r.rank = c.From, c.Rank
+			r.belongs(c)
 		}
 		r.open = true
 		return nil

@@ -85,11 +85,33 @@ func (m *model) actions(hands bool) map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"": func(*rapid.T) { m.check() },
 		"next": func(rt *rapid.T) {
-			next := oneOf(rt, all)
-			next.act(rt) // one for which there is no occasion doesn't return
-			m.hit("action: " + next.name)
+			for range tries {
+				if next := oneOf(rt, all); occasion(rt, next) {
+					m.hit("action: " + next.name)
+					return
+				}
+			}
 		},
 	}
+}
+
+// tries is how often another action is drawn when there is no occasion for one.
+const tries = 4
+
+// noOccasion ends an action for which there is none.
+type noOccasion struct{}
+
+// occasion does something, if there is occasion to.
+func occasion(rt *rapid.T, a action) (done bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, none := r.(noOccasion); !none {
+				panic(r)
+			}
+		}
+	}()
+	a.act(rt)
+	return true
 }
 
 // oneOf draws by weight. What rapid draws from a list or range is mostly from its
@@ -116,10 +138,10 @@ func oneOf(rt *rapid.T, all []action) action {
 	panic("no action")
 }
 
-// must skips an action for which there is no occasion.
-func must(rt *rapid.T, occasion bool) {
-	if !occasion {
-		rt.Skip("no occasion")
+// must ends an action for which there is no occasion.
+func must(_ *rapid.T, given bool) {
+	if !given {
+		panic(noOccasion{})
 	}
 }
 
@@ -208,7 +230,7 @@ func (m *model) hangs(rt *rapid.T, hands bool) {
 		meanwhile = append(meanwhile, m.hands()...)
 	}
 	m.hit("a function hangs")
-	oneOf(rt, meanwhile).act(rt)
+	occasion(rt, oneOf(rt, meanwhile))
 	for m.work(); m.now.Add(halfMinute).Before(p.deadline); m.work() {
 		m.pass(halfMinute)
 	}

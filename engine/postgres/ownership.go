@@ -101,9 +101,14 @@ func (t *target) notOurs() error {
 			"find out who stored it, and take its KEYTURN_ labels off", t.c.From)
 }
 
-// takeIn writes our comment on a login that was proven to be the secret's.
+// takeIn writes our comment on a login that was proven to be the secret's. Ranks
+// are compared within one rotation: another one's would fence From's own runs.
 func (t *target) takeIn(ctx context.Context, tx pgx.Tx, r *role) error {
+	rank := 0
+	if t.c.Rotation == t.c.From {
+		rank = t.c.Rank
+	}
 	return writeComment(ctx, tx, r, r.name, comment{
-		Identity: identityOf(r, r.name), Token: t.c.From, Gen: t.c.Rank, Secret: secretMark(t.c.Secret),
+		Identity: identityOf(r, r.name), Token: t.c.From, Gen: rank, Secret: secretMark(t.c.Secret),
 	})
 }

@@ -175,6 +175,9 @@ func (t *target) claim(ctx context.Context, tx pgx.Tx, from *role) error {
 		return nil
 	}
 	claimed := *from.ours
+	if claimed.Token != t.c.From {
+		claimed.Gen = 0 // of another rotation, see takeIn
+	}
 	claimed.Token, claimed.Secret = t.c.From, secretMark(t.c.Secret)
 	return writeComment(ctx, tx, from, from.name, claimed)
 }
