@@ -63,7 +63,14 @@ func (w *walk) settle(ctx context.Context) Result {
 			return w.unended(ctx, res)
 		}
 		w.aws.Clock.Advance(time.Minute)
-		if ticks%90 == 0 && rotation.Read(v, w.scene.entry.driver).Need == rotation.NeedRun {
+		need := rotation.Read(v, w.scene.entry.driver).Need
+		if ticks%90 == 0 && need == rotation.NeedReplace && res.Stuck < 5 {
+			res.Stuck++ // the watchdog has told that it needs a person
+			w.switchOn(ctx)
+			w.begin(ctx)
+			continue
+		}
+		if ticks%90 == 0 && need == rotation.NeedRun {
 			res.Stuck++
 			_ = w.insist(ctx, func(ctx context.Context, r *rotation.Rotator) error { // seen in the labels
 				_, err := r.EnsureRun(ctx, w.arn, rotation.EnsureOptions{Resume: true})
