@@ -86,7 +86,7 @@ func (r *Rotator) Rollback(ctx context.Context, req Request) (Result, error) {
 		return Result{}, fault.New(fault.Superseded, "version %s isn't marked as rejected", token).
 			WithHint("ask for a rollback with keyturn rollback; it marks the version first")
 	case v.Has(token, Retiring) && current != token:
-		return Result{Outcome: Done}, nil
+		return Result{Outcome: Done, Cursor: s.cursor.after(Done)}, nil // the next generation's drain goes on
 	case current == token:
 		return r.restore(ctx, s)
 	case revoked(v, req) && !v.Has(token, Pending) && !v.Has(token, Candidate(token)):

@@ -423,3 +423,31 @@ func TestARollbackGoesOnThoughItsMoveShowsLate(t *testing.T) {
 		}
 	}
 }
+
+// Found by internal/chaos: the rollback's next generation began its drain anew, so
+// that one which needs longer than a generation has polls never came to its end.
+func TestTheNextGenerationOfARollbackGoesOnWithItsDrain(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		w.promote(v2)
+		requestRollback(t, w, v2)
+		w.target.waits["drain"] = 1
+		req := rotation.Request{Secret: arn, Token: v2, Direction: rotation.Back, Generation: 1}
+		for _, step := range []func(context.Context, rotation.Request) (rotation.Result, error){w.Rollback, w.Adopt, w.Drain} {
+			res, err := step(t.Context(), req)
+			w.must(err)
+			req.Cursor = res.Cursor
+		}
+		remembered := req.Cursor
+		if remembered == "" {
+			t.Fatal("the drain remembers nothing")
+		}
+		req.Generation = 2
+		for name, step := range map[string]func(context.Context, rotation.Request) (rotation.Result, error){"rollback": w.Rollback, "adopt": w.Adopt} {
+			if res, err := step(t.Context(), req); err != nil || res.Outcome != rotation.Done || res.Cursor != remembered {
+				t.Errorf("%s, %s: %s, %v; it remembers %q, not %q", driver, name, res.Outcome, err, res.Cursor, remembered)
+			}
+		}
+	}
+}
