@@ -160,6 +160,25 @@ func TestC2_6_SecretsThatAreNotOursAreRefused(t *testing.T) {
 		}
 		r.refuses("marked for deletion", version)
 	})
+	// The Python function looks at them itself; Keyturn's refuses secrets that aren't in its policy
+	// before it looks, and its guard is shown by rotation's own tests.
+	t.Run("by the function", func(t *testing.T) {
+		t.Parallel()
+		r := newPython(t, secretsmanager.Behaviour{})
+		for name, seed := range map[string]secretsmanager.Seed{
+			"a replica":            {PrimaryRegion: "eu-west-1"},
+			"managed by a service": {OwningService: "rds"},
+		} {
+			seed.Name, seed.Value = "seeded", `{"token":"first"}`
+			arn := r.local.SecretsManager.Seed(seed)
+			for _, step := range allSteps {
+				if f := r.invoke(event{Step: step, SecretID: arn, Version: uuid.NewString()}); f == nil || !strings.Contains(f.Message, "isn't ours") {
+					t.Errorf("%s: %s: %+v", name, step, f)
+				}
+			}
+			r.unchanged(name)
+		}
+	})
 	// What nobody can make by a call: the guard is the same code for all secrets.
 	t.Run("by others", func(t *testing.T) {
 		t.Parallel()

@@ -51,7 +51,8 @@ def handler(event, _context):
     secret = secrets.describe_secret(SecretId=arn)
     if secret.get("RotationEnabled") is False:
         raise ValueError("Rotation is switched off for " + arn)
-    if "DeletedDate" in secret or "OwningService" in secret:
+    here = secrets.meta.region_name
+    if "DeletedDate" in secret or "OwningService" in secret or secret.get("PrimaryRegion", here) != here:
         raise ValueError(arn + " isn't ours to rotate")
     stages = secret["VersionIdsToStages"].get(token)
     if stages is None:
