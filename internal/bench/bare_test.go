@@ -256,7 +256,7 @@ func (b *bare) look(admin *pgx.Conn, from value, oids []any, stays string) {
 	b.ask(admin, sendersSQL, oids)
 	b.ask(admin, preparedSQL, from.Username, 0.0)
 	if stays != "" {
-		b.ask(admin, sessionsSQL+staysSQL, stays)
+		b.ask(admin, sessionsSQL+staysSQL, stays, uint32(0))
 	}
 }
 

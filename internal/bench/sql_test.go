@@ -38,7 +38,7 @@ const (
 	goesSQL = `a.usesysid = ANY($1::oid[])
 		OR ($2 AND a.usesysid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.usesysid)))
 		GROUP BY 1, 2 ORDER BY 1, 2`
-	staysSQL   = `a.usesysid = (SELECT oid FROM pg_roles WHERE rolname = $1)) GROUP BY 1, 2 ORDER BY 1, 2`
+	staysSQL   = `a.usesysid = (SELECT oid FROM pg_roles WHERE rolname = $1) OR a.usesysid = $2) GROUP BY 1, 2 ORDER BY 1, 2`
 	sendersSQL = `SELECT coalesce(application_name, '') || '@' || coalesce(host(client_addr), 'local')
 		FROM pg_stat_replication WHERE usesysid = ANY($1::oid[])`
 	preparedSQL = `SELECT gid FROM pg_prepared_xacts WHERE owner = $1::name
