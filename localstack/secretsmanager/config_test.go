@@ -200,6 +200,9 @@ func TestC1_7_RotateSecretRefuses(t *testing.T) {
 	}{
 		{"no function", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = nil }, "InvalidRequestException", "No Lambda rotation function ARN"},
 		{"a name for an ARN", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = aws.String("rotate") }, "InvalidParameterException", "RotationLambdaARN"},
+		{"a state machine", func(in *sm.RotateSecretInput) {
+			in.RotationLambdaARN = aws.String("arn:aws:states:us-east-1:000000000000:stateMachine:rotation")
+		}, "InvalidParameterException", "RotationLambdaARN"},
 		{"a function that isn't there", func(in *sm.RotateSecretInput) { in.RotationLambdaARN = aws.String(functionARN + "2") }, "AccessDeniedException", "secretsmanager.amazonaws.com"},
 		{"a short token", func(in *sm.RotateSecretInput) { in.ClientRequestToken = aws.String("short") }, "InvalidParameterException", "32-64"},
 		{"no such secret", func(in *sm.RotateSecretInput) { in.SecretId = aws.String("nothing") }, "ResourceNotFoundException", "can't find the specified secret"},

@@ -125,7 +125,7 @@ func TestC7_9_FiftyWritesAndFiftyRotationsASecond(t *testing.T) {
 			_, err := f.service.Call(f.ctx, action, []byte(`{"SecretId":"there is no such secret"}`))
 			return err != nil && slices.Contains([]string{"ThrottlingException: Rate exceeded"}, err.Error())
 		}
-		n := 0
+		n, begin := 0, f.clock.Now()
 		for !throttled(emptied) {
 			if n++; n > 5000 {
 				t.Fatalf("5000 calls of %s at once were all accepted", emptied)
@@ -133,6 +133,9 @@ func TestC7_9_FiftyWritesAndFiftyRotationsASecond(t *testing.T) {
 		}
 		if n < 50 {
 			t.Errorf("%s: only %d calls were accepted", emptied, n)
+		}
+		if most := 52 + 50*f.clock.Now().Sub(begin).Seconds(); float64(n) > most {
+			t.Errorf("%s: %d calls were accepted, want at most %.0f", emptied, n, most)
 		}
 		for action, bucket := range actions {
 			for range 5000 { // whatever has come back since then

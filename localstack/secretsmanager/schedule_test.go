@@ -38,6 +38,7 @@ func TestC7_6_RotationRules(t *testing.T) {
 		{"four hours", 0, "rate(4 hours)", "", ""},
 		{"three hours", 0, "rate(3 hours)", "", "4 hours"},
 		{"minutes", 0, "rate(300 minutes)", "", "hours or days"},
+		{"999 days", 0, "rate(999 days)", "", ""},
 		{"too rare", 0, "rate(1000 days)", "", "999 days"},
 		{"no schedule", 0, "weekly", "", "write rate"},
 		{"cron", 0, "cron(0 16 1,15 * ? *)", "2h", ""},
@@ -58,6 +59,7 @@ func TestC7_6_RotationRules(t *testing.T) {
 		{"window into the next window", 0, "rate(4 hours)", "5h", "next one"},
 		{"windows that overlap", 0, "cron(0 0/4 * * ? *)", "5h", "overlap"},
 		{"window in minutes", 0, "rate(1 day)", "30m", "Duration"},
+		{"window of few minutes", 0, "rate(1 day)", "3m", "Duration"},
 		{"window of no hours", 0, "rate(1 day)", "0h", "Duration"},
 	}
 	for _, tt := range tests {

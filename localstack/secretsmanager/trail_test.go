@@ -113,6 +113,12 @@ func TestC8_EveryCallIsAnEventWithoutValues(t *testing.T) {
 	if _, err := f.UpdateSecret(f.ctx, &sm.UpdateSecretInput{SecretId: aws.String("s"), SecretBinary: binary}); err != nil {
 		t.Fatal(err)
 	}
+	f.describe("s")
+	for _, d := range f.bus.details(t, "AWS API Call via CloudTrail") {
+		if d.EventName == "DescribeSecret" && !d.ReadOnly {
+			t.Error("DescribeSecret isn't read-only")
+		}
+	}
 	for _, d := range f.bus.details(t, "AWS API Call via CloudTrail")[:6] {
 		if d.ReadOnly && d.ResponseElements != nil {
 			t.Errorf("the event of %s has what was read: %v", d.EventName, d.ResponseElements)
