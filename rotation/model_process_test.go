@@ -148,6 +148,9 @@ func (m *model) resume(p *process, v verdict) {
 // end ends every goroutine, whatever has happened.
 func (m *model) end() {
 	for _, p := range m.processes {
+		if p.over { // the look at what it did last has failed
+			continue
+		}
 		p.verdicts <- die
 		<-p.stopped
 	}

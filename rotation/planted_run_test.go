@@ -24,7 +24,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 			overlay := d.plant(t, here)
 			for n := range tries {
 				out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-run", "^TestModel$", "-count=1",
-					"-rapid.nofailfile", "-rapid.shrinktime=1ms", "-failfast", "."). // #nosec G204
+					"-model.search", "-rapid.nofailfile", "-rapid.shrinktime=1ms", "-failfast", "."). // #nosec G204
 					CombinedOutput()
 				text := string(out)
 				switch {
