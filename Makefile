@@ -52,7 +52,7 @@ bench: deps ## measure the functions: size, cold start, memory, each step beside
 asl: deps-asl ## run the state machine in an independent interpreter too, and validate every ASL file
 	$(GO) test -count=1 -timeout 10m ./stepfunctions ./localstack/stepfunctions/asl
 
-chaos: deps-demo ## rotate with a fault at each call, for 8 minutes (CHAOS_FLAGS="-budget 0": at every one, for hours)
+chaos: deps-demo ## rotate with a fault at each call, for 7 minutes (CHAOS_FLAGS="-budget 0": at every one, for hours)
 	$(GO) run ./internal/chaos/chaoswalk $(CHAOS_FLAGS)
 
 conformance: deps ## show the rules of the rotation contract on the local AWS (docs/conformance.md)

@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/keyturn/keyturn/fault"
@@ -55,5 +56,33 @@ func TestAHeadStepThatIsOvertakenDoesNotAct(t *testing.T) {
 	wantFault(t, err, fault.Superseded)
 	if len(w.target.steps) > 0 {
 		t.Errorf("acted: %v", w.target.steps)
+	}
+}
+
+// A secret has 20 labels at most: a rotation that might lack one doesn't begin.
+func TestARotationNeedsRoomForItsLabels(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		for others, want := range map[int]fault.Name{8: "", 9: fault.Blocked} {
+			w := newWorld(t, driver)
+			w.store.Edit(arn, func(d *rotation.Description) {
+				for i := range others {
+					d.Versions[v1] = append(d.Versions[v1], rotation.Label(fmt.Sprint("blue", i)))
+				}
+			})
+			if driver == rotation.DriverSecretsManager {
+				w.must(w.store.Rotate(t.Context(), arn, v2))
+			}
+			before := w.labels()
+			_, err := w.Create(t.Context(), rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, ByStore: driver == rotation.DriverSecretsManager})
+			if want == "" {
+				w.must(err)
+				continue
+			}
+			wantFault(t, err, want)
+			if after := w.labels(); after != before || len(w.target.steps) > 0 || fault.HintOf(err) == "" {
+				t.Errorf("%s: %q to %q, %v, hint %q", driver, before, after, w.target.steps, fault.HintOf(err))
+			}
+		}
 	}
 }

@@ -125,6 +125,9 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 		return Result{}, fault.New(fault.InvalidStage, "%s has no AWSCURRENT version", s.desc.ARN).
 			WithHint("store the working credential first (aws secretsmanager put-secret-value)")
 	}
+	if err := roomForLabels(s.desc.Versions); err != nil {
+		return Result{}, err
+	}
 	c := s.change(r, from, req.Token, supportsHead(req.Token))
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
 		res, err := s.engine.Create(ctx, c)
@@ -136,6 +139,18 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 		}
 		return res, r.claimPending(ctx, s.desc.ARN, req.Token)
 	})
+}
+
+// roomForLabels refuses a rotation that could come to a stand in the middle,
+// because a label that it needs is one too many.
+func roomForLabels(v Versions) error {
+	others := v.foreign()
+	if len(others) <= mostLabels-labelsNeeded {
+		return nil
+	}
+	return fault.New(fault.Blocked, "%d staging labels of the secret are neither AWS's nor Keyturn's (%s); AWS allows %d in all, and a rotation needs up to %d",
+		len(others), list(others), mostLabels, labelsNeeded).
+		WithHint("take some off with aws secretsmanager update-secret-version-stage --version-stage NAME --remove-from-version-id ID; nothing was changed")
 }
 
 // unclaimed reports a version that the machine hasn't made yet, or has made and

@@ -3,6 +3,7 @@ package rotation
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Label is a staging label. The labels are the only state there is.
@@ -91,6 +92,27 @@ func (v Versions) Displaced() []string {
 // once: then AWSPENDING was left over (FACTS C6.4) and isn't the promise it was.
 func (v Versions) pending(id string) bool {
 	return v.Has(id, Pending) && !v.Has(id, Previous)
+}
+
+// A secret has 20 staging labels at most, over all of its versions
+// (docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html). A
+// rotation that an emergency or a rollback meets needs twelve of them.
+const (
+	mostLabels   = 20
+	labelsNeeded = 12
+)
+
+// foreign lists the labels that neither AWS nor Keyturn has put on.
+func (v Versions) foreign() []string {
+	var all []string
+	for _, id := range slices.Sorted(maps.Keys(v)) {
+		for _, l := range v[id] {
+			if !strings.HasPrefix(string(l), "AWS") && !strings.HasPrefix(string(l), "KEYTURN_") {
+				all = append(all, string(l))
+			}
+		}
+	}
+	return all
 }
 
 // unpresented reports a version that no consumer had reason to use.

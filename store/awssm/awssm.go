@@ -172,6 +172,9 @@ func (s *Store) label(ctx context.Context, secret string, label rotation.Label, 
 	switch code(err) {
 	case "InvalidParameterException", "InvalidRequestException":
 		return fault.Wrap(fault.Conflict, err, "moving label %s", label)
+	case "LimitExceededException": // waiting makes no room
+		return fault.New(fault.Blocked, "the secret has no room for the label %s: %s", label, err).
+			WithHint("a secret has 20 staging labels at most; take off those of others with aws secretsmanager update-secret-version-stage, then keyturn resume")
 	}
 	return named(err, "UpdateSecretVersionStage")
 }

@@ -1,6 +1,7 @@
 package awssm_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -73,4 +74,20 @@ func TestBinaryValuesAreRefused(t *testing.T) {
 	f.wants(err, fault.InvalidInput)
 	_, _, err = f.Current(t.Context(), f.arn)
 	f.wants(err, fault.InvalidInput)
+}
+
+// Waiting makes no room for the 21st label of a secret.
+func TestALabelTooManyIsForAPerson(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for i := range 19 {
+		f.must(f.Attach(t.Context(), f.arn, rotation.Label(fmt.Sprint("blue", i)), f.first))
+	}
+	err := f.Attach(t.Context(), f.arn, rotation.Retiring, f.first)
+	f.wants(err, fault.Blocked)
+	if fault.HintOf(err) == "" {
+		t.Errorf("no hint: %v", err)
+	}
+	f.must(f.Detach(t.Context(), f.arn, "blue7", f.first))
+	f.must(f.Attach(t.Context(), f.arn, rotation.Retiring, f.first))
 }

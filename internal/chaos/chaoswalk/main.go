@@ -17,7 +17,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	o := chaos.Options{Progress: os.Stdout}
-	flag.DurationVar(&o.Budget, "budget", 8*time.Minute, "how long walks with faults may be started; 0 means until all are done")
+	flag.DurationVar(&o.Budget, "budget", 7*time.Minute, "how long walks with faults may be started; 0 means until all are done")
 	flag.IntVar(&o.Workers, "workers", 0, "walks side by side; 0 means one a processor, and one more")
 	flag.StringVar(&o.Scene, "scene", "", "how the scenes begin that are walked, such as \"RotateSecret, fresh\" or \"emergency\"")
 	flag.StringVar(&o.Match, "match", "", "only faults whose text contains this")
