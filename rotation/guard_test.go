@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
@@ -84,5 +85,57 @@ func TestARotationNeedsRoomForItsLabels(t *testing.T) {
 				t.Errorf("%s: %q to %q, %v, hint %q", driver, before, after, w.target.steps, fault.HintOf(err))
 			}
 		}
+	}
+}
+
+// The model found it: AWSPENDING was taken off a version by hand, the version was
+// discarded, and the run that watched it asked Secrets Manager for it again, which
+// made its destroyed credential current.
+func TestAVersionThatIsDiscardedIsNotAskedForAgain(t *testing.T) {
+	t.Parallel()
+	req := rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head}
+	asked := func(t *testing.T) (*world, string) {
+		t.Helper()
+		w := newWorld(t, rotation.DriverSecretsManager)
+		res, err := w.Create(t.Context(), req)
+		w.must(err)
+		_, err = w.Create(t.Context(), rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, ByStore: true})
+		w.must(err)
+		w.must(w.store.Detach(t.Context(), arn, rotation.Pending, v2))
+		return w, res.Cursor
+	}
+	gone := func(d *rotation.Description) { delete(d.Versions, v2) }
+	for name, tt := range map[string]struct {
+		edit   func(*rotation.Description)
+		cursor bool
+		after  time.Duration
+		want   fault.Name // "": it waits
+	}{
+		"displaced":                  {func(*rotation.Description) {}, true, 0, fault.InvalidStage},
+		"displaced, another run":     {func(*rotation.Description) {}, false, 0, fault.InvalidStage},
+		"being retired":              {func(d *rotation.Description) { d.Versions[v2] = append(d.Versions[v2], rotation.Retiring) }, false, 0, fault.Superseded},
+		"gone, or not there to see":  {gone, true, 0, ""},
+		"gone for as long as a head": {gone, true, 25 * time.Hour, fault.InvalidStage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, cursor := asked(t)
+			w.store.Edit(arn, tt.edit)
+			w.now = w.now.Add(tt.after)
+			again := req
+			if tt.cursor {
+				again.Cursor = cursor
+			}
+			before := w.labels()
+			res, err := w.Create(t.Context(), again)
+			if tt.want != "" {
+				wantFault(t, err, tt.want)
+			} else if err != nil || res.Outcome != rotation.Wait {
+				t.Errorf("%s, %v; want to wait", res.Outcome, err)
+			}
+			if after := w.labels(); after != before {
+				t.Errorf("%q became %q", before, after)
+			}
+		})
 	}
 }

@@ -225,17 +225,19 @@ func (r *Rotator) drive(ctx context.Context, s scene) (Result, error) {
 		s.cursor.Since = r.Now().UTC()
 	}
 	switch {
-	case v.Has(token, Rejected):
+	case v.Has(token, Rejected), v.Has(token, Retiring):
 		_, err := guardHead(v, token)
 		return Result{}, err
 	case v.Has(token, Current):
 		r.ensureLater(ctx, s.desc.ARN)
 		return Result{Outcome: Done, Cursor: s.cursor.after(Done)}, nil
-	case v[token] == nil || !v.Has(token, Pending):
-		if s.cursor.Started && v[token] != nil {
-			return Result{}, fault.New(fault.InvalidStage, "version %s lost AWSPENDING before it became current", token).
-				WithHint("Secrets Manager abandoned the rotation, or somebody moved the label; see its RotationAbandoned event")
-		}
+	case v[token] == nil && s.cursor.Started && r.Now().Sub(s.cursor.Since) <= patience(s):
+		// It may not show yet. Asked again for a version that was discarded in the
+		// meantime, Secrets Manager would bring a destroyed credential back.
+	case !v.Has(token, Pending) && (s.cursor.Started || v.Has(token, Live(token))):
+		return Result{}, fault.New(fault.InvalidStage, "version %s lost AWSPENDING before it became current", token).
+			WithHint("Secrets Manager abandoned the rotation, or somebody moved the label; see its RotationAbandoned event")
+	case !v.Has(token, Pending):
 		if err := drainInProgress(v, token); err != nil {
 			return Result{}, err
 		}
