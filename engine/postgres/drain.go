@@ -32,14 +32,18 @@ func (e *Engine) Drain(ctx context.Context, c rotation.Change) (rotation.Result,
 	if t.to != nil {
 		stays = t.to.username
 	}
+	never := false
 	if c.Unpresented {
-		if never, err := t.neverSet(ctx); err != nil || never {
-			return e.neverMade(c), err
+		if never, err = t.neverSet(ctx); err != nil {
+			return rotation.Result{}, err
 		}
 	}
-	seen, err := t.observe(ctx, "version "+c.From, t.from.username, stays, c.To)
-	if err != nil {
-		return rotation.Result{}, err
+	subject := "version " + c.From
+	seen := rotation.Observation{Subject: subject, Looked: e.neverMade(c).Evidence}
+	if !never {
+		if seen, err = t.observe(ctx, subject, t.from.username, stays, c.To); err != nil {
+			return rotation.Result{}, err
+		}
 	}
 	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
 	return rotation.JudgeDrain(c.Policy, c.Cursor, e.now(), seen)
@@ -52,7 +56,8 @@ func (e *Engine) neverMade(c rotation.Change) rotation.Result {
 
 // neverSet reports that the login of a version that was never current doesn't
 // have that version's password: it is an earlier version's, and none of our
-// business.
+// business. A Set that has passed its fence may give it that still: the drain waits
+// until none can be left before disable and revoke believe it.
 func (t *target) neverSet(ctx context.Context) (bool, error) {
 	s, err := t.asAdmin(ctx, "")
 	if err != nil {
