@@ -203,10 +203,14 @@ func nothingToRetire(secret string) error {
 }
 
 // forgetTwins does so at the end of a tail, for displaced versions with the
-// login that was revoked or with the one that stays.
-func (r *Rotator) forgetTwins(ctx context.Context, t tail) error {
+// login that was revoked, if it was touched at all, or with the one that stays.
+func (r *Rotator) forgetTwins(ctx context.Context, t tail, untouched bool) error {
+	others := []string{t.from, t.to}
+	if untouched {
+		others = others[1:]
+	}
 	for _, id := range t.desc.Versions.Displaced() {
-		for _, other := range []string{t.from, t.to} {
+		for _, other := range others {
 			same, err := twins(ctx, t.scene, id, other)
 			if fault.Is(err, fault.InvalidStage) {
 				continue // it never got a value

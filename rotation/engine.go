@@ -65,6 +65,9 @@ type Result struct {
 	Cursor   string        // opaque to everyone but the step that wrote it
 	Evidence []Evidence
 	Notes    []string // what a person should know although the step is done
+	// Untouched is Revoke's answer where the target never had From's credential:
+	// From's login or key, if it is another version's too, lives on as that.
+	Untouched bool
 }
 
 // Change is the order that a step carries out: references only.

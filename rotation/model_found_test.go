@@ -207,3 +207,28 @@ func TestModelFoundARollbackThatAnEmergencyTakesBack(t *testing.T) {
 		m.settled()
 	}
 }
+
+// In pair mode two versions wait for their turn with one login: a person's put
+// has displaced the one that has it, and the other, which was never set, is turned
+// back first. Its end used to take the displaced one's label off too, as if
+// the login had been destroyed with it.
+func TestModelFoundADisplacedLoginBesideOneThatWasNeverSet(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, rotation.DriverMachine, true, true, slowest()[1])
+	defer m.end()
+	slow, run := m.begin()
+	m.drive(run, 1)
+	create := m.inFlight[run]
+	m.until(create, "Put")
+	first, _ := m.begin()
+	for !m.store.Labels(arn).Has(first, rotation.Current) {
+		m.tick()
+	}
+	m.letGo(create, 0) // while the drain goes on
+	m.storeAnother()
+	m.settle()
+	m.settled()
+	if v := m.store.Labels(arn); len(v[slow]) > 1 || v.Has(first, rotation.Live(first)) {
+		t.Errorf("at the end: %s", m.describe())
+	}
+}

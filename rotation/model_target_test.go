@@ -216,13 +216,16 @@ func (modelEngine) Adopt(context.Context, rotation.Change) (rotation.Result, err
 // Drain is one look at all sessions, judged as engine/postgres has it judged.
 func (e modelEngine) Drain(_ context.Context, c rotation.Change) (rotation.Result, error) {
 	from, to := e.m.credential(c.From), e.m.credential(c.To)
-	if from.login == "" || e.neverSet(c, from) {
+	if from.login == "" {
 		return modelDone, nil
 	}
 	if err := e.p.gate("look at the sessions"); err != nil {
 		return noResult, err
 	}
-	seen := e.m.observe("version "+c.From, from.login, to.login, c.To)
+	seen := rotation.Observation{Subject: "version " + c.From}
+	if !e.neverSet(c, from) {
+		seen = e.m.observe(seen.Subject, from.login, to.login, c.To)
+	}
 	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
 	res, err := rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, seen)
 	e.m.looked(c, seen, err == nil && res.Outcome == rotation.Done)
@@ -361,7 +364,7 @@ func (e modelEngine) Revoke(ctx context.Context, c rotation.Change) (rotation.Re
 		return noResult, err
 	}
 	if ended, _, err := e.ends(c); err != nil || ended {
-		return modelDone, err
+		return rotation.Result{Outcome: rotation.Done, Untouched: true}, err
 	}
 	e.terminate(c, from.login)
 	if left := e.m.sessions(from.login); len(left) > 0 {

@@ -266,7 +266,7 @@ func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error
 	if err := r.note(ctx, t.scene, t.to); err != nil {
 		return Result{}, err
 	}
-	if err := r.forgetTwins(ctx, t); err != nil {
+	if err := r.forgetTwins(ctx, t, res.Untouched); err != nil {
 		return Result{}, err
 	}
 	// Left over on the current version (FACTS C6.4), it would outlive a put by hand.

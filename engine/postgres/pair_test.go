@@ -164,3 +164,51 @@ func TestRenameBlocksWhereTheNameMeansASchema(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A Set that was past its fence when its rotation was turned back opens the
+// standby all the same: it is discarded, too.
+func TestALateSetOfAPairIsDiscarded(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newWorld(t, s, "")
+		clone := cloned(t, w)
+		w.begin(version2)
+		c := w.change(version1, version2, 1)
+		w.until(rotation.Engine.Create, c, rotation.Done)
+		back := w.change(version2, version1, 2_000_001)
+		back.Rotation, back.Back, back.Unpresented = version2, true, true
+		first, err := w.engine.Drain(w.ctx, back)
+		if err != nil || first.Outcome != rotation.Wait {
+			t.Fatalf("the discard is %s while a set may be under way: %v", first.Outcome, err)
+		}
+		w.seen.add("web", w.clock.Now)
+		w.until(rotation.Engine.Set, c, rotation.Done) // the one that came late
+		back.Cursor = first.Cursor
+		w.until(rotation.Engine.Drain, back, rotation.Done)
+		w.until(rotation.Engine.Disable, back, rotation.Done)
+		w.until(rotation.Engine.Revoke, back, rotation.Done)
+		if got := ask(t, w.root("postgres"), "SELECT rolcanlogin::text FROM pg_roles WHERE rolname = $1", clone.User); got != "false" {
+			t.Errorf("the discarded login can log in: %s", got)
+		}
+	})
+}
+
+// A version that was never set is discarded without touching the standby, which is
+// an earlier version's, and says so: that one's end is its own.
+func TestADiscardBeforeSetLeavesTheStandby(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newWorld(t, s, "")
+		clone := cloned(t, w)
+		w.begin(version2)
+		w.until(rotation.Engine.Create, w.change(version1, version2, 1), rotation.Done)
+		back := w.change(version2, version1, 2_000_001)
+		back.Rotation, back.Back, back.Unpresented = version2, true, true
+		w.until(rotation.Engine.Drain, back, rotation.Done)
+		w.until(rotation.Engine.Disable, back, rotation.Done)
+		if res := w.until(rotation.Engine.Revoke, back, rotation.Done); !res.Untouched {
+			t.Error("the end of a login is claimed that nobody has touched")
+		}
+		if got := ask(t, w.connect(clone, "web"), "SELECT session_user::text"); got != clone.User {
+			t.Errorf("the standby logs in as %q", got)
+		}
+	})
+}

@@ -24,7 +24,9 @@ func (e *Engine) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 	}
 	defer t.release()
 	if ended {
-		return e.neverMade(c), nil
+		res := e.neverMade(c)
+		res.Untouched = true
+		return res, nil
 	}
 	if _, err := t.mayEnd(ctx); err != nil {
 		return rotation.Result{}, err
