@@ -129,6 +129,7 @@ func (f *functions) Invoke(ctx context.Context, function string, payload []byte)
 	f.w.cutting(inv)
 	out := f.run(ctx, inv, build)
 	if kind == CrashAfter {
+		inv.dead.Store(true) // it has told all it could
 		return f.gone(inv), nil
 	}
 	return out, nil
