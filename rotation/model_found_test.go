@@ -232,3 +232,26 @@ func TestModelFoundADisplacedLoginBesideOneThatWasNeverSet(t *testing.T) {
 		t.Errorf("at the end: %s", m.describe())
 	}
 }
+
+// A version that is turned back has the login that is being retired, as the turns
+// of a pair come out when a person stores others in between. Nobody may use
+// it, so that it doesn't keep the drain from ending: each waited for the other.
+func TestModelFoundADrainThatWaitedForWhatIsTurnedBack(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		w.must(w.rotate(v2))
+		w.unpend()
+		w.store.PutByHand(arn, v3, "login-1")
+		w.store.Edit(arn, func(d *rotation.Description) {
+			d.Versions[v1] = []rotation.Label{rotation.Retiring, rotation.Previous, rotation.Live(v1)}
+			d.Versions[v3] = []rotation.Label{rotation.Pending, rotation.Candidate(v3), rotation.Live(v3), rotation.Rejected}
+			d.Versions[v2] = []rotation.Label{rotation.Current, rotation.Live(v2)}
+		})
+		_, err := w.Disable(t.Context(), forward(v2))
+		w.must(err)
+		w.store.Edit(arn, func(d *rotation.Description) { d.Versions[v3] = []rotation.Label{rotation.Pending, rotation.Live(v3)} })
+		_, err = w.Disable(t.Context(), forward(v2))
+		wantFault(t, err, fault.IdentityInUse)
+	}
+}

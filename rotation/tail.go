@@ -182,7 +182,11 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "reading whose credential %s is", t.from)
 	}
-	for _, other := range t.desc.Versions.liveBeside(t.from) {
+	v := t.desc.Versions
+	for _, other := range v.liveBeside(t.from) {
+		if v.Has(other, Rejected) && !v.Has(other, Current) {
+			continue // it is turned back: nobody may use it
+		}
 		id, err := t.engine.Identity(ctx, t.desc.ARN, other)
 		if fault.Is(err, fault.InvalidStage) && other != t.to {
 			continue // a pending version without a value yet
