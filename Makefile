@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 CHAOS_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz planted bench lint vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: ## fuzz every decoder and the redaction, FUZZTIME (10s) each; seeds alone 
 		echo "== $$folder $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$folder" || exit 1; \
 	done
+
+model: ## search by chance for an order of events that the model's fixed seed doesn't draw
+	$(GO) test -count=1 -timeout 1h -run '^TestModel$$' ./rotation -model.search
 
 planted: ## plant defects in rotation/, one at a time, each of which the model test has to find; half an hour
 	$(GO) test -count=1 -tags planted -timeout 2h -v -run '^TestPlantedDefectsAreFound$$' ./rotation
