@@ -221,6 +221,9 @@ func (l *lane) walkEmergencies(t *testing.T, cut bool, states []string) {
 		if v := l.versions(t); state == "Mark" && v.Has(stolen, rotation.Current) && rotation.Read(v, l.driver).Need == rotation.NeedNothing {
 			t.Log("it died before its first mark: the caller, who is told, calls again")
 			l.emergency(t, cut)
+			l.until(t, "its first mark", func(v rotation.Versions) bool {
+				return !v.Has(stolen, rotation.Current) || rotation.Read(v, l.driver).Need != rotation.NeedNothing
+			})
 		}
 		l.settles(t)
 		if v := l.versions(t); v.Has(stolen, rotation.Current) || len(v[stolen]) > 1 { // AWSPREVIOUS
