@@ -133,6 +133,12 @@ func (v Versions) unclaimed() []string {
 	return ids
 }
 
+// byHand reports that, beside one version, somebody has stored another that may
+// be used: Keyturn marks its own as live before anybody hears of them.
+func (v Versions) byHand(except string) bool {
+	return slices.ContainsFunc(v.liveBeside(except), func(id string) bool { return !v.Has(id, Live(id)) })
+}
+
 // liveBeside lists the versions, other than one, whose credential somebody may
 // rightly use. AWSPREVIOUS alone isn't among them: it stays on a version after
 // its credential is revoked, and in pair mode that login is the next one's. Nor

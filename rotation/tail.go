@@ -83,8 +83,10 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 		}
 	}
 	// A drain of what everybody presents would never end: a person hears of it now.
-	if err := r.aloneOrAgain(ctx, t); err != nil {
-		return Result{}, err
+	if t.desc.Versions.byHand(t.from) {
+		if err := r.aloneOrAgain(ctx, t); err != nil {
+			return Result{}, err
+		}
 	}
 	c := r.order(t)
 	return r.act(ctx, t.scene, c, func(ctx context.Context, _ Change) (Result, error) {
