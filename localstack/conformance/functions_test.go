@@ -30,7 +30,7 @@ func TestC1_3_NothingSecretIsLoggedOrAnswered(t *testing.T) {
 		remember(r.s.first)
 		r.await(t, "the repetition to be through", func() bool { return r.holder(current) == version })
 		remember(version)
-		r.settle()
+		r.rest(secretsmanager.Behaviour{Retries: 1})
 		// A value that is wrong, and errors that would like to quote it.
 		broken := r.value(version)
 		const wrong = "canary-of-a-wrong-value"

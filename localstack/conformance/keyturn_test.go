@@ -133,7 +133,7 @@ func keyturn(t *testing.T, b secretsmanager.Behaviour, limit time.Duration) *rig
 	admin := r.create(t, r.db.document(servers.admin, ""))
 	r.db.admin = admin.arn
 	r.s = r.create(t, r.db.document(app, admin.arn))
-	r.works, r.watchdog, r.settle, r.alone = r.db.try, r.watch, r.settled, r.onlyLogin
+	r.works, r.watchdog, r.retired, r.alone = r.db.try, r.watch, r.idle, r.onlyLogin
 	r.arn = functionARN("rotateSecret")
 	r.deploy()
 	r.db.mark = len(r.db.logged(t))
@@ -235,20 +235,16 @@ func (r *rig) watch() {
 	r.db.watched = time.Now()
 }
 
-// settled waits until the labels ask for nothing more.
-func (r *rig) settled() {
-	r.t.Helper()
-	r.await(r.t, "the old login to be retired", func() bool {
-		r.watch()
-		versions := rotation.Versions{}
-		for id, stages := range r.s.describe().VersionIdsToStages {
-			for _, stage := range stages {
-				versions[id] = append(versions[id], rotation.Label(stage))
-			}
+// idle reports whether the labels ask for nothing more.
+func (r *rig) idle() bool {
+	versions := rotation.Versions{}
+	for id, stages := range r.s.describe().VersionIdsToStages {
+		for _, stage := range stages {
+			versions[id] = append(versions[id], rotation.Label(stage))
 		}
-		return rotation.Read(versions, rotation.DriverSecretsManager).Need == rotation.NeedNothing &&
-			versions.Holder(rotation.Retiring) == ""
-	})
+	}
+	return rotation.Read(versions, rotation.DriverSecretsManager).Need == rotation.NeedNothing &&
+		versions.Holder(rotation.Retiring) == ""
 }
 
 // onlyLogin compares who may log in with the current version.

@@ -36,8 +36,8 @@ type rig struct {
 	works func(ctx context.Context, value string) error
 	// watchdog is what a deployment's schedule does while others wait.
 	watchdog func()
-	// settle returns when nothing is left to do after a rotation.
-	settle func()
+	// retired reports that nothing is left to do after a rotation.
+	retired func() bool
 	// alone fails the test if any credential but the current one works.
 	alone func()
 
@@ -69,7 +69,7 @@ func each(t *testing.T, b secretsmanager.Behaviour, test func(*testing.T, *rig))
 // newRig starts the local AWS; the caller registers the function.
 func newRig(t *testing.T, b secretsmanager.Behaviour) *rig {
 	t.Helper()
-	r := &rig{account: embedded(t, b), t: t, watchdog: func() {}, settle: func() {}, alone: func() {}}
+	r := &rig{account: embedded(t, b), t: t, watchdog: func() {}, retired: func() bool { return true }, alone: func() {}}
 	r.calls = record(t, r.local.Endpoint)
 	r.invoker = &invoker{Registry: r.local.Lambda, failing: map[string]int{}}
 	r.local.SecretsManager.SetInvoker(r.invoker)

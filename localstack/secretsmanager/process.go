@@ -255,8 +255,8 @@ func (s *Service) startScheduled(sec *secret) {
 	if stranded == sec.labels[current] {
 		stranded = ""
 	}
-	if r.run != nil && stranded == r.run.token {
-		return // that rotation is under way
+	if r.run != nil && (r.run.token == stranded || r.run.token == sec.labels[current]) {
+		return // that rotation is under way, or has only to return
 	}
 	if stranded != "" && s.behaviour.ReuseStranded {
 		s.start(sec, stranded, false)

@@ -350,6 +350,30 @@ func TestC7_6_OneRotationHoweverManyDatesHavePassed(t *testing.T) {
 	}
 }
 
+// A finishSecret that has moved AWSCURRENT is still a rotation under way.
+func TestC7_6_ADateThatComesWhileARotationFinishesStartsNone(t *testing.T) {
+	t.Parallel()
+	f := start(t, secretsmanager.Behaviour{})
+	_, first := f.create("s", "one")
+	f.create("last", "one")
+	reached, release := f.fn.holdAt("finishSecret")
+	if err := f.rotateBy("s", by("rate(4 hours)"), true); err != nil {
+		t.Fatal(err)
+	}
+	reached()
+	if err := f.move("s", "AWSCURRENT", f.fn.events[0].ClientRequestToken, first); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.Advance(24 * time.Hour)
+	f.rotate("last") // the alarm has gone off by the time that this one is through
+	f.waitFor("RotationSucceeded", 1)
+	release()
+	f.waitFor("RotationSucceeded", 2)
+	if started := slices.DeleteFunc(f.serviceEvents(), func(e string) bool { return e != "RotationStarted" }); len(started) != 2 {
+		t.Errorf("%d rotations were started, want one for each secret", len(started))
+	}
+}
+
 func TestC7_6_DeletedSecretsDoNotRotate(t *testing.T) {
 	t.Parallel()
 	f := start(t, secretsmanager.Behaviour{})
