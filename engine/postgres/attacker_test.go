@@ -38,7 +38,7 @@ func (tr trap) untouched(t *testing.T, what string) {
 // logins.
 func (w *world) ownAdmin() (value string, logins func() int) {
 	w.t.Helper()
-	admin, err := w.s.CreateAdmin(w.ctx, fmt.Sprintf("admin%d", numbers.Add(1)))
+	admin, err := w.s.CreateAdmin(w.ctx, fmt.Sprintf("admin%04d", numbers.Add(1)))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type server struct {
 // servers are started once: 15 as Debian has it, 18 as make deps installs it.
 var servers = map[string]*server{}
 
+// numbers keep names apart; none may be the beginning of another.
 var numbers atomic.Int64
 
 func TestMain(m *testing.M) {
@@ -125,9 +126,9 @@ func newWorld(t *testing.T, s *server, name string) *world {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	if name == "" {
-		name = fmt.Sprintf("app%d", numbers.Add(1))
+		name = fmt.Sprintf("app%04d", numbers.Add(1))
 	}
-	app, err := s.CreateApp(ctx, name, fmt.Sprintf("db%d", numbers.Add(1)))
+	app, err := s.CreateApp(ctx, name, fmt.Sprintf("db%04d", numbers.Add(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func newLogin(t *testing.T, s *server) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	app, err := s.CreateLogin(ctx, fmt.Sprintf("login%d", numbers.Add(1)), "postgres")
+	app, err := s.CreateLogin(ctx, fmt.Sprintf("login%04d", numbers.Add(1)), "postgres")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,13 +86,12 @@ func (e *Engine) Create(ctx context.Context, c rotation.Change) (rotation.Result
 	if t.to != nil {
 		return done(rotation.Evidence{Party: c.To, Digest: t.to.username, By: "the value was stored already", Proof: rotation.Written, At: e.now().UTC()}), nil
 	}
-	s, blockers, err := t.preflight(ctx)
+	s, found, err := t.preflight(ctx)
 	if err != nil {
 		return rotation.Result{}, err
 	}
-	if len(blockers) > 0 {
-		return rotation.Result{}, fault.New(fault.Blocked, "preflight: %s", strings.Join(blockers, "; ")).
-			WithHint("nothing was changed; mend these and rotate again")
+	if err := found.fault(); err != nil {
+		return rotation.Result{}, err
 	}
 	password, err := newPassword(e.random)
 	if err != nil {
@@ -127,11 +126,11 @@ func (e *Engine) Plan(ctx context.Context, c rotation.Change) (rotation.Plan, er
 		return rotation.Plan{}, err
 	}
 	defer t.release()
-	s, blockers, err := t.preflight(ctx)
+	s, found, err := t.preflight(ctx)
 	if err != nil {
 		return rotation.Plan{}, err
 	}
-	p := rotation.Plan{Blockers: blockers}
+	p := rotation.Plan{Blockers: found.all()}
 	for _, node := range t.nodes {
 		p.Parties = append(p.Parties, "node "+node)
 	}

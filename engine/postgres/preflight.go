@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,17 +13,51 @@ import (
 	"github.com/keyturn/keyturn/fault"
 )
 
-// findings collects blockers; each says what it is about and how to mend it.
-type findings struct{ blockers []string }
+// findings collects what is in the way of a rotation.
+type findings struct {
+	blockers []string // each says what it is about and how to mend it
+	unseen   []error  // who couldn't be reached, and may be the next time
+}
 
 func (f *findings) add(format string, args ...any) {
 	f.blockers = append(f.blockers, fmt.Sprintf(format, args...))
 }
 
+// missed adds somebody who couldn't be asked.
+func (f *findings) missed(who string, err error) {
+	if fault.NameOf(err).Class() == fault.Retry {
+		f.unseen = append(f.unseen, fault.Wrap(fault.Unavailable, err, "%s", who))
+		return
+	}
+	f.add("%s: %s", who, err)
+}
+
+// all is everything that is in the way, at present or until it is mended.
+func (f *findings) all() []string {
+	texts := slices.Clone(f.blockers)
+	for _, err := range f.unseen {
+		texts = append(texts, err.Error())
+	}
+	return texts
+}
+
+// fault names what stops a rotation: what only somebody's work mends is
+// fault.Blocked; that a node doesn't answer passes.
+func (f *findings) fault() error {
+	switch {
+	case len(f.blockers) > 0:
+		return fault.New(fault.Blocked, "preflight: %s", strings.Join(f.all(), "; ")).
+			WithHint("nothing was changed; mend these and rotate again")
+	case len(f.unseen) > 0:
+		return fault.Wrap(fault.Unavailable, errors.Join(f.unseen...), "preflight")
+	}
+	return nil
+}
+
 // preflight looks for everything that would make this rotation unsafe. It
 // changes nothing. The admin is used only after the current credential has
 // logged in: whoever stored the secret must hold the login (FACTS C4.6).
-func (t *target) preflight(ctx context.Context) (shape, []string, error) {
+func (t *target) preflight(ctx context.Context) (shape, *findings, error) {
 	if t.from == nil {
 		return shape{}, nil, fault.New(fault.InvalidStage, "version %s of %s has no value", t.c.From, t.c.Secret).
 			WithHint("store the working credential as AWSCURRENT first")
@@ -63,7 +99,7 @@ func (t *target) preflight(ctx context.Context) (shape, []string, error) {
 	if err := f.endpoints(ctx, t, as); err != nil {
 		return s, nil, err
 	}
-	return s, f.blockers, nil
+	return s, f, nil
 }
 
 // attributes belong to the login alone and aren't inherited by a member.
@@ -295,7 +331,7 @@ func (f *findings) endpoints(ctx context.Context, t *target, as credential) erro
 			continue
 		}
 		if err := t.dial.proves(ctx, node, as); err != nil {
-			f.add("node %s: %s", node, err)
+			f.missed("node "+node, err)
 		}
 	}
 	for _, p := range t.set.Poolers {
@@ -309,7 +345,7 @@ func (f *findings) endpoints(ctx context.Context, t *target, as credential) erro
 func (f *findings) pooler(ctx context.Context, t *target, p PoolerSettings) error {
 	console, err := t.console(ctx, p)
 	if err != nil {
-		f.add("pooler %s: %s", p.Address, err)
+		f.missed("pooler "+p.Address, err)
 		return nil
 	}
 	defer console.close()
@@ -318,6 +354,9 @@ func (f *findings) pooler(ctx context.Context, t *target, p PoolerSettings) erro
 		return err
 	}
 	for _, row := range config {
+		if row["key"] == "so_reuseport" && row["value"] == "1" {
+			f.add("pooler %s shares its port with other processes (so_reuseport), of which a look sees one by chance: list each by an address of its own", p.Address)
+		}
 		if row["key"] == "auth_user" && row["value"] == "" && t.set.Mode == Fresh {
 			f.add("pooler %s knows its logins from userlist.txt: a new login can't get in; use mode pair, or auth_query", p.Address)
 		}

@@ -18,7 +18,7 @@ import (
 // weakAdmin gives a world an admin that lacks rights, or has settings of its own.
 func (w *world) weakAdmin(root *pgx.Conn, options string, more ...string) {
 	w.t.Helper()
-	name := fmt.Sprintf("weak%d", numbers.Add(1))
+	name := fmt.Sprintf("weak%04d", numbers.Add(1))
 	execute(w.t, root, "CREATE ROLE "+name+" LOGIN "+options+" PASSWORD "+pgtest.Literal(pgtest.Verifier("weak-password")))
 	for _, sql := range more {
 		execute(w.t, root, strings.ReplaceAll(sql, "$admin", name))
@@ -71,8 +71,9 @@ func TestPreflightFindsWhatIsInTheWay(t *testing.T) {
 				w.t.Fatal(err)
 			}
 		}, "write +$login there"},
-		"another node that is down": {func(w *world, _ *pgx.Conn) {
+		"another node that is down, too": {func(w *world, root *pgx.Conn) {
 			w.set["replicas"] = []string{w.s.Replica.Address(), "127.0.0.1:1"}
+			execute(w.t, root, "ALTER ROLE "+w.app.User+" REPLICATION")
 		}, "node 127.0.0.1:1: "},
 		"a name of another version": {func(w *world, root *pgx.Conn) {
 			taken, err := postgres.FreshName(w.app.User, version2)
@@ -114,6 +115,29 @@ func TestPreflightFindsWhatIsInTheWay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What will be up again is tried again, and no reason to give a rotation up.
+func TestPreflightWaitsForWhatIsDown(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.store.Add(poolerARN, "p1", encodeJSON(t, map[string]any{"username": "nobody", "password": "none"}))
+		w.set["replicas"] = []string{s.Replica.Address(), "127.0.0.1:1"}
+		w.set["poolers"] = []map[string]any{{"address": "127.0.0.1:2", "admin": poolerARN, "databases": []string{w.app.Database}}}
+		w.begin(version2)
+		err := w.fails(rotation.Engine.Create, w.change(version1, version2, 1), fault.Unavailable)
+		for _, want := range []string{"node 127.0.0.1:1: ", "pooler 127.0.0.1:2: "} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q isn't in %v", want, err)
+			}
+		}
+		plan, err := w.engine.Plan(w.ctx, w.change(version1, version2, 1))
+		if err != nil || len(plan.Blockers) != 2 {
+			t.Errorf("blockers %q, %v, want both", plan.Blockers, err)
+		}
+		w.set["replicas"], w.set["poolers"] = []string{s.Replica.Address()}, nil
+		w.until(rotation.Engine.Create, w.change(version1, version2, 1), rotation.Done)
+	})
 }
 
 // What only the application's own database knows.

@@ -192,6 +192,25 @@ func TestTrap10AUserlistForcesPair(t *testing.T) {
 	}
 }
 
+// Behind a shared port a look at the console meets one process by chance, and a
+// RECONNECT reaches no other.
+func TestTrap10APoolerThatSharesItsPortIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, servers["15"], "")
+	pooler, err := w.s.StartPgBouncer(w.ctx, pgtest.PoolerOptions{
+		Databases: []string{w.app.Database}, Config: map[string]string{"so_reuseport": "1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.store.Add(poolerARN, "p1", encodeJSON(t, map[string]any{"username": pooler.Admin.User, "password": pooler.Admin.Password}))
+	w.set["poolers"] = []map[string]any{{"address": pooler.Address(), "admin": poolerARN, "databases": []string{w.app.Database}}}
+	w.begin(version2)
+	if err := w.fails(rotation.Engine.Create, w.change(version1, version2, 1), fault.Blocked); !strings.Contains(err.Error(), "so_reuseport") {
+		t.Errorf("the setting isn't named: %v", err)
+	}
+}
+
 func TestDrainDeadline(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
 		w := newLogin(t, s)
