@@ -105,6 +105,13 @@ func (r *Rotator) Drain(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	// A hand may have stored the very login that is turned back meanwhile: then
+	// everybody presents it, and this drain would never end.
+	if req.Direction == Back && !t.desc.Versions.Has(t.to, Live(t.to)) {
+		if again, err := r.storedAgain(ctx, t); err != nil || again {
+			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
+		}
+	}
 	return r.act(ctx, t.scene, r.order(t), t.engine.Drain)
 }
 
