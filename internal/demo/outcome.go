@@ -34,8 +34,8 @@ type Outcome struct {
 	// Unread is where nobody could look for secret values.
 	Unread       []string `json:"not_looked_into,omitempty"`
 	AuditRecords int      `json:"audit_records"`
-	// HeapMiB is what consumers, load and local AWS hold together after the
-	// first rotation and after the last one.
+	// HeapMiB is what consumers, load and local AWS hold together after each
+	// rotation, whatever is under way at that instant included.
 	HeapMiB           []float64 `json:"heap_mib,omitempty"`
 	AuditFindings     []string  `json:"audit_findings,omitempty"`
 	KilledFunctions   int       `json:"killed_functions,omitempty"`

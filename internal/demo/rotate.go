@@ -81,10 +81,7 @@ func (s *stage) rotate(ctx context.Context, i int) error {
 	heap := heapMiB()
 	s.mu.Lock()
 	s.turns = append(s.turns, t)
-	if len(s.heap) < 2 {
-		s.heap = append(s.heap, heap)
-	}
-	s.heap[len(s.heap)-1] = heap
+	s.heap = append(s.heap, heap)
 	s.mu.Unlock()
 	s.progress(t)
 	return nil

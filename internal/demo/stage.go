@@ -60,7 +60,7 @@ type stage struct {
 	turns   []turn
 	now     turn              // the one that is being played
 	unread  []string          // where a leak couldn't be looked for
-	heap    []float64         // MiB after the first and the last turn
+	heap    []float64         // MiB after each turn
 	passes  map[string]string // login → password, of every credential that there ever was
 	argv    *argvLog          // command lines seen on this machine while it ran
 	closers []func()

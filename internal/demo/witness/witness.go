@@ -26,7 +26,7 @@ const (
 
 // theft is what one processor lost between two looks.
 type theft struct {
-	cpu      string
+	cpu      int
 	from, to time.Time
 	lost     time.Duration
 }
@@ -40,7 +40,7 @@ type Witness struct {
 
 	mu     sync.Mutex
 	at     time.Time
-	stolen map[string]time.Duration
+	stolen map[int]time.Duration // by processor
 	thefts []theft
 }
 
@@ -74,7 +74,7 @@ func (w *Witness) Stop() {
 func (w *Witness) Lost(from, to time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	sums := map[string]time.Duration{}
+	sums := map[int]time.Duration{}
 	var most time.Duration
 	for _, t := range w.thefts {
 		begin, end := t.from, t.to
@@ -112,17 +112,23 @@ func (w *Witness) look(now time.Time) {
 	}
 }
 
-// parse reads the steal of each processor: the eighth number of its line.
-func parse(text string) map[string]time.Duration {
+// parse reads the steal of each processor: the eighth number of its line. It
+// keeps nothing of the text alive.
+func parse(text string) map[int]time.Duration {
 	const steal = 8
-	all := map[string]time.Duration{}
+	all := map[int]time.Duration{}
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) <= steal || !strings.HasPrefix(fields[0], "cpu") || fields[0] == "cpu" {
-			continue
+		number, of := "", false
+		if len(fields) > steal {
+			number, of = strings.CutPrefix(fields[0], "cpu")
+		}
+		cpu, err := strconv.Atoi(number)
+		if !of || err != nil {
+			continue // "cpu" itself is the sum
 		}
 		if n, err := strconv.ParseInt(fields[steal], 10, 64); err == nil {
-			all[fields[0]] = time.Duration(n) * tick
+			all[cpu] = time.Duration(n) * tick
 		}
 	}
 	return all

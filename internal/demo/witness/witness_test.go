@@ -46,7 +46,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	w := &Witness{}
 	for i := range kept + 10 {
-		w.thefts = append(w.thefts, theft{cpu: "cpu0", from: time.Unix(int64(i), 0), to: time.Unix(int64(i)+1, 0), lost: tick})
+		w.thefts = append(w.thefts, theft{cpu: 0, from: time.Unix(int64(i), 0), to: time.Unix(int64(i)+1, 0), lost: tick})
 	}
 	for i, sum := range []int{0, 7} {
 		w.read = func() ([]byte, error) { return stat(sum, 0), nil }
