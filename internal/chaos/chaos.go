@@ -30,7 +30,10 @@ type Options struct {
 	// or "emergency".
 	Scene string
 	// Match, if set, is what a fault's text has to contain.
-	Match    string
+	Match string
+	// Skip leaves out as many walks at the beginning of each scene's list: those
+	// that an earlier run has walked.
+	Skip     int
 	Progress io.Writer // never nil
 }
 
@@ -117,7 +120,7 @@ func (r *run) record(ctx context.Context) error {
 		if r.options.Match != "" {
 			all = matching(all, r.options.Match)
 		}
-		r.scenes, r.faults, r.next = append(r.scenes, sc), append(r.faults, all), append(r.next, 0)
+		r.scenes, r.faults, r.next = append(r.scenes, sc), append(r.faults, all), append(r.next, min(r.options.Skip, len(all)))
 		r.totals.Scenes = append(r.totals.Scenes, SceneTotals{
 			Name: sc.String(), Points: len(points), Faults: len(all), Ends: map[string]int{},
 		})

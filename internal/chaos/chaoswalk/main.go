@@ -21,7 +21,12 @@ func run() int {
 	flag.IntVar(&o.Workers, "workers", 0, "walks side by side; 0 means one a processor, and one more")
 	flag.StringVar(&o.Scene, "scene", "", "how the scenes begin that are walked, such as \"RotateSecret, fresh\" or \"emergency\"")
 	flag.StringVar(&o.Match, "match", "", "only faults whose text contains this")
+	flag.IntVar(&o.Skip, "skip", 0, "how many walks of each scene to leave out: those of an earlier run, which says how many it walked")
 	flag.Parse()
+	if o.Skip < 0 {
+		fmt.Fprintln(os.Stderr, "chaoswalk: -skip is a number of walks, 0 or more")
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	totals, err := chaos.Run(ctx, o)
