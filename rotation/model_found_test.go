@@ -29,6 +29,14 @@ func (m *model) begin() (version, run string) {
 	return version, rotation.RunName(arn, version, rotation.Head) + "-g1"
 }
 
+// turnBack is a person who asks for a rollback.
+func (m *model) turnBack() {
+	m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
+		_, err := r.RequestRollback(ctx, arn)
+		return noResult, err
+	}), 0)
+}
+
 // Two machines begin at once. One is stopped before it claims AWSPENDING; the
 // other's version becomes current, and in pair mode the
 // two versions have one login. The first, taken up later, can't be set, and is
@@ -106,10 +114,7 @@ func TestModelFoundAFinishThatOutlivesARollbackInAnEmergency(t *testing.T) {
 		m.hurry(e, 0) // marks
 		finish := m.toFinish(e)
 		m.until(finish, "Attach RETIRING")
-		m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
-			_, err := r.RequestRollback(ctx, arn)
-			return noResult, err
-		}), 0)
+		m.turnBack()
 		m.work()
 		m.pass(halfMinute)
 		m.work()
@@ -171,10 +176,7 @@ func TestModelFoundARollbackToALoginStoredAgain(t *testing.T) {
 		m.storeAnother()
 		m.tick()
 		m.work()
-		m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
-			_, err := r.RequestRollback(ctx, arn)
-			return noResult, err
-		}), 0)
+		m.turnBack()
 		m.settle()
 		m.settled()
 		if !m.store.Labels(arn).Has(again, rotation.Current) {
@@ -195,10 +197,7 @@ func TestModelFoundARollbackThatAnEmergencyTakesBack(t *testing.T) {
 		for !m.store.Labels(arn).Has(version, rotation.Current) {
 			m.tick()
 		}
-		m.letGo(m.start("operator", func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
-			_, err := r.RequestRollback(ctx, arn)
-			return noResult, err
-		}), 0)
+		m.turnBack()
 		back := rotation.RunName(arn, version, rotation.Back) + "-g1"
 		m.drive(back, 1)
 		m.until(m.inFlight[back], "Move CURRENT")
@@ -253,5 +252,31 @@ func TestModelFoundADrainThatWaitedForWhatIsTurnedBack(t *testing.T) {
 		w.store.Edit(arn, func(d *rotation.Description) { d.Versions[v3] = []rotation.Label{rotation.Pending, rotation.Live(v3)} })
 		_, err = w.Disable(t.Context(), forward(v2))
 		wantFault(t, err, fault.IdentityInUse)
+	}
+}
+
+// A person stores the login that is turned back again while its drain goes on:
+// everybody presents it then, and that drain used to go on for ever.
+func TestModelFoundARejectedLoginStoredAgainDuringItsDrain(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, false, false, slowest()[2])
+		defer m.end()
+		version, _ := m.begin()
+		for !m.store.Labels(arn).Has(version, rotation.Current) {
+			m.tick()
+		}
+		m.turnBack()
+		back := rotation.RunName(arn, version, rotation.Back) + "-g1"
+		for m.execution(back, m.runs.in[back]).at != rotation.StepDrain {
+			m.drive(back, 0)
+		}
+		m.drive(back, 0)
+		again := m.storeAgain(version)
+		m.settle()
+		m.settled()
+		if !m.store.Labels(arn).Has(again, rotation.Current) {
+			t.Errorf("%s: at the end %s", driver, m.describe())
+		}
 	}
 }

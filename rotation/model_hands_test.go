@@ -29,10 +29,17 @@ func (m *model) handsAgain() []action {
 			must(rt, goes != "" && goes != v.Holder(rotation.Current))
 			c := m.credential(goes)
 			must(rt, m.db.accepts(c) && !m.stolen[c])
-			m.excuse(goes)
-			m.byHand[m.put(c)] = true
+			m.storeAgain(goes)
 		}},
 	}
+}
+
+// storeAgain makes the login of a version that goes current under another one.
+func (m *model) storeAgain(goes string) (version string) {
+	m.excuse(goes)
+	version = m.put(m.credential(goes))
+	m.byHand[version] = true
+	return version
 }
 
 // hands are what a person does to the secret beside Keyturn.
