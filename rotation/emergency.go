@@ -51,6 +51,9 @@ func (r *Rotator) Foretell(ctx context.Context, secret string, cut bool) (Plan, 
 	if err != nil {
 		return plan, err
 	}
+	if err := cantReplace(desc, policy); err != nil {
+		plan.Breaks = append(plan.Breaks, "nothing replaces it before rotation is on again: "+fault.HintOf(err))
+	}
 	for _, who := range holders.Missing {
 		plan.Breaks = append(plan.Breaks, "uses it now: "+who)
 	}

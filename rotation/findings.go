@@ -172,6 +172,9 @@ func (l *look) configured() (all []Finding) {
 	case l.p.Driver == DriverMachine && enabled:
 		all = append(all, l.found(TwoDrivers, "", "keyturn.yaml says driver: machine, and Secrets Manager rotates it too",
 			"aws secretsmanager cancel-rotate-secret, or set driver: secretsmanager and deploy"))
+	case l.p.Driver == DriverSecretsManager && !enabled && l.d.Versions.isStolen(l.d.Versions.Holder(Current)):
+		err := cantReplace(l.d, l.p)
+		all = append(all, l.found(RotationOff, "", err.Error(), fault.HintOf(err)))
 	case l.p.Driver == DriverSecretsManager && !enabled:
 		all = append(all, l.found(RotationOff, "", "Secrets Manager's rotation of it isn't switched on",
 			"configure it with aws secretsmanager rotate-secret --rotation-lambda-arn … --rotation-rules …, or take it out of keyturn.yaml"))

@@ -123,6 +123,12 @@ func (r *Rotator) ensureReplaced(ctx context.Context, d Description, p Policy, s
 	if err != nil {
 		return Ensured{Situation: s}, err
 	}
+	if err := cantReplace(d, p); err != nil {
+		if o.Resume || o.Emergency { // somebody waits for the answer
+			return Ensured{Situation: s, Run: last}, err
+		}
+		return Ensured{Situation: s, Run: last}, nil // the finding RotationOff tells it
+	}
 	if attempts > 0 {
 		if last.Status == RunFailed && !o.Resume && !s.worthAnother(last) {
 			return Ensured{Situation: s, Run: last}, nil
@@ -134,6 +140,17 @@ func (r *Rotator) ensureReplaced(ctx context.Context, d Description, p Policy, s
 	ensured, err := r.claim(ctx, d.ARN, p, s, o)
 	ensured.Situation = s
 	return ensured, err
+}
+
+// cantReplace refuses to ask for another credential while the store's rotation is
+// off: asking would switch it on, and that is for whoever switched it off.
+func cantReplace(d Description, p Policy) error {
+	if p.Driver != DriverSecretsManager || (d.RotationEnabled != nil && *d.RotationEnabled) {
+		return nil
+	}
+	return fault.New(fault.RotationDisabled, "a stolen credential is current, and Secrets Manager's rotation of %s, which replaces it, is off", d.ARN).
+		WithHint("aws secretsmanager rotate-secret --secret-id %s switches it on again and makes another credential "+
+			"(with --rotation-lambda-arn and --rotation-rules if it never had them); the watchdog does the rest", d.ARN)
 }
 
 // attempt finds the token that isn't spent: no run has turned it back. It tells
@@ -184,8 +201,9 @@ func nextToken(secret, from string) string {
 }
 
 // worthAnother is restartable; while a stolen credential waits for it, so is a
-// run that something else was in the way of, or that took too long.
+// run that something else was in the way of, or that took too long. Rotation that
+// is off is in the way, too: nothing is started before it is on, see cantReplace.
 func (s Situation) worthAnother(run Run) bool {
-	passes := []fault.Name{fault.HeadExpired, fault.RotationInProgress, fault.DrainInProgress}
+	passes := []fault.Name{fault.HeadExpired, fault.RotationInProgress, fault.DrainInProgress, fault.RotationDisabled}
 	return restartable(run) || (s.Need == NeedReplace && slices.Contains(passes, fault.Name(causeOf(run))))
 }

@@ -51,9 +51,10 @@ func patience(s scene) time.Duration {
 }
 
 // stranded decides about an AWSPENDING that the store doesn't promote (FACTS
-// C7.3). The only credential that works is promoted. If both work the store is
-// asked once more. Else the run fails, and its abort discards the new one. What
-// couldn't be seen decides nothing.
+// C7.3). The only credential that works is promoted, and one that replaces a
+// stolen one, of which a cancel is no pardon. If both work the store is asked once
+// more. Else the run fails, and its abort discards the new one. What couldn't be
+// seen decides nothing.
 func (r *Rotator) stranded(ctx context.Context, s scene) (Result, error) {
 	v, token, limit := s.desc.Versions, s.req.Token, patience(s)
 	wait := func(o Outcome, why string) Result {
@@ -74,6 +75,9 @@ func (r *Rotator) stranded(ctx context.Context, s scene) (Result, error) {
 	switch {
 	case !old && made:
 		r.Log.WarnContext(ctx, "only the pending credential works; it is promoted", "secret", s.desc.ARN, "version", token)
+		return r.Finish(ctx, s.req)
+	case made && off(s.desc, s.policy) && v.isStolen(current):
+		r.Log.WarnContext(ctx, "rotation is switched off, and the current credential is stolen; the pending one is promoted", "secret", s.desc.ARN, "version", token)
 		return r.Finish(ctx, s.req)
 	case !old:
 		return Result{}, fault.New(fault.CredentialRejected, "neither the current nor the pending credential of %s works", s.desc.ARN).
