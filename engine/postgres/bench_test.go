@@ -155,13 +155,15 @@ func worldFor(ctx context.Context, t *testing.T, s *server, app pgtest.Login) *w
 		log: &lockedBuffer{}, seen: &reports{}, clock: &movable{now: time.Now()},
 		set: map[string]any{
 			"hosts": []string{s.Primary.Address()}, "admin": adminARN, "root_ca_file": s.CAFile,
-			"replicas": []string{s.Replica.Address()},
 		},
 		policy: rotation.Policy{
 			Kind: postgres.Kind, Driver: rotation.DriverSecretsManager, QuietPolls: 2, Poll: time.Second,
 			Window: 2 * time.Second, FunctionLimit: time.Second, MaxOverlap: time.Hour, OnTimeout: rotation.Hold,
 			Parties: []rotation.Party{{Name: "web"}},
 		},
+	}
+	if s.Replica != nil {
+		w.set["replicas"] = []string{s.Replica.Address()}
 	}
 	w.fields = map[string]any{
 		"engine": "postgres", "host": s.Primary.Host, "port": s.Primary.Port, "dbname": app.Database,

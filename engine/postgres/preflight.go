@@ -210,7 +210,8 @@ func (f *findings) room(ctx context.Context, q querier, t *target, s shape) erro
 	err := q.QueryRow(ctx, `SELECT current_setting('password_encryption'),
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
 		(SELECT count(*) FROM pg_stat_activity WHERE usesysid = $1),
-		current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+		current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+			- coalesce(current_setting('reserved_connections', true)::int, 0),
 		(SELECT count(*) FROM pg_stat_activity WHERE datname = $2), coalesce((SELECT datconnlimit FROM pg_database WHERE datname = $2), -1)`,
 		s.from.oid, t.from.dbname).Scan(&encryption, &used, &own, &maximum, &inDatabase, &databaseLimit)
 	if err != nil {

@@ -1,11 +1,13 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -159,6 +161,56 @@ func TestPreflightLooksIntoTheDatabase(t *testing.T) {
 			}
 		}
 	})
+}
+
+// While two versions overlap, both logins' sessions are open: where the server
+// hasn't room for them, the application would be turned away in the middle.
+func TestPreflightKeepsRoomForASecondSet(t *testing.T) {
+	t.Parallel()
+	// Both leave 17 connections for clients; from PostgreSQL 16 on more may be reserved.
+	for version, config := range map[string]map[string]string{
+		"15": {"max_connections": "20"},
+		"18": {"max_connections": "27", "reserved_connections": "7"},
+	} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			t.Cleanup(cancel)
+			c, err := pgtest.Start(ctx, pgtest.Options{Version: version, TLS: true, Config: config})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Stop)
+			small := &server{Cluster: c, version: version}
+			if small.admin, err = c.CreateAdmin(ctx, "rotator"); err != nil {
+				t.Fatal(err)
+			}
+			w := newLogin(t, small)
+			settled := func(sessions int) {
+				t.Helper()
+				for n, err := c.Sessions(ctx, w.app.User); n != sessions; n, err = c.Sessions(ctx, w.app.User) {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			var pool []*pgx.Conn
+			for range 8 { // and one for preflight: 9, twice, don't fit
+				pool = append(pool, w.connect(w.app, "web"))
+			}
+			settled(8)
+			w.begin(version2)
+			order := w.change(version1, version2, 1)
+			if err := w.fails(rotation.Engine.Create, order, fault.Blocked); !strings.Contains(err.Error(),
+				w.app.User+" holds 9 of them: a second set doesn't fit into max_connections (17 for clients)") {
+				t.Errorf("the limit isn't named: %v", err)
+			}
+			settled(8) // preflight's own session has gone
+			_ = pool[0].Close(ctx)
+			settled(7)
+			w.until(rotation.Engine.Create, order, rotation.Done)
+		})
+	}
 }
 
 // A login that was given rights after preflight isn't rotated either.
