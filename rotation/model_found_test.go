@@ -280,3 +280,28 @@ func TestModelFoundARejectedLoginStoredAgainDuringItsDrain(t *testing.T) {
 		}
 	}
 }
+
+// The same two versions of a pair, but somebody stops the run that has made the
+// one which was never set. Its labels ask for a drain first, and that drain used
+// to wait for it, as IdentityInUse, for ever.
+func TestModelFoundADrainThatWaitedForWhatNobodySets(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, rotation.DriverMachine, true, false, slowest()[1])
+	defer m.end()
+	slow, run := m.begin()
+	m.drive(run, 1)
+	create := m.inFlight[run]
+	m.until(create, "Put")
+	first, _ := m.begin()
+	for !m.store.Labels(arn).Has(first, rotation.Current) {
+		m.tick()
+	}
+	m.letGo(create, 0)
+	m.stop(run)
+	m.storeAnother()
+	m.settle()
+	m.settled()
+	if v := m.store.Labels(arn); len(v[slow]) > 1 || v.Has(first, rotation.Live(first)) {
+		t.Errorf("at the end: %s", m.describe())
+	}
+}

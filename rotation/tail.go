@@ -193,8 +193,8 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 	}
 	v := t.desc.Versions
 	for _, other := range v.liveBeside(t.from) {
-		if v.Has(other, Rejected) && !v.Has(other, Current) {
-			continue // it is turned back: nobody may use it
+		if v.unpresented(other) || (v.Has(other, Rejected) && !v.Has(other, Current)) {
+			continue // it can't become current before this drain ends, or is turned back: nobody may use it
 		}
 		id, err := t.engine.Identity(ctx, t.desc.ARN, other)
 		if fault.Is(err, fault.InvalidStage) && other != t.to {
