@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"sync"
 	"time"
@@ -50,6 +49,7 @@ type consumers struct {
 	version string    // that the instance uses
 	conn    *pgx.Conn // its session
 	cut     bool      // the stolen login was seen to be refused
+	back    time.Time // from then on the instance answers
 }
 
 func newConsumers(w *walk) *consumers {
@@ -79,6 +79,7 @@ func (c *consumers) look(ctx context.Context, when string) {
 	if c.w.scene.entry.cut && c.stolen(ctx, when) {
 		return
 	}
+	c.instance(ctx, when)
 	now := c.w.aws.Clock.Now()
 	for version, until := range c.until {
 		if version != c.current && now.After(until) {
@@ -157,35 +158,4 @@ func (c *consumers) dial(ctx context.Context, value credential, application stri
 		return nil, errors.New("no answer from the server")
 	}
 	return conn, nil
-}
-
-// ServeHTTP is the instance: told to follow, it reads AWSCURRENT and connects.
-func (c *consumers) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if req.Method == http.MethodPost {
-		if err := c.follow(context.WithoutCancel(req.Context())); err != nil {
-			c.w.broken("the instance can't follow: %v", err)
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		w.WriteHeader(http.StatusAccepted)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"version": c.version, "done": true}) // the asker sees what it gets
-}
-
-func (c *consumers) follow(ctx context.Context) error {
-	if err := c.read(ctx); err != nil {
-		return err
-	}
-	conn, err := c.dial(ctx, c.known[c.current], instanceName)
-	if err != nil {
-		return err
-	}
-	if c.conn != nil {
-		_ = c.conn.Close(ctx) // the old session; the new one is there
-	}
-	c.conn, c.version = conn, c.current
-	return nil
 }

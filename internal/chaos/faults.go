@@ -61,7 +61,11 @@ func order(points []Point) [][]Fault {
 func standing() [][]Fault {
 	var all [][]Fault
 	for _, k := range slices.Sorted(maps.Keys(conditions)) {
-		all = append(all, []Fault{{Point{Function: "Secrets Manager", Layer: layerAWS, Name: "every call"}, k}})
+		at := Point{Function: "Secrets Manager", Layer: layerAWS, Name: "every call"}
+		if k == Away {
+			at = Point{Function: instanceName, Layer: layerInstance, Name: "every request"}
+		}
+		all = append(all, []Fault{{at, k}})
 	}
 	return all
 }
@@ -84,7 +88,7 @@ func inTurns[T any](lists ...[]T) []T {
 
 // writes are the calls whose effect lasts: when their answer is lost, or the
 // process is, somebody else has to find out what happened.
-var writes = []string{"UpdateSecretVersionStage", "PutSecretValue", "StartExecution", "commit", "ALTER ROLE", "DROP ROLE"}
+var writes = []string{"UpdateSecretVersionStage", "PutSecretValue", "StartExecution", "commit", "ALTER ROLE", "DROP ROLE", "POST"}
 
 // paired lists the dangerous pairs: a write whose answer is lost, then the call
 // after the failure goes wrong as well, somewhere near.

@@ -14,6 +14,8 @@ func TestEveryKindOfFaultIsListedOnce(t *testing.T) {
 		{"setSecret", 1, 3, layerPostgres, "commit"},
 		{"setSecret", 1, 4, layerAWS, "UpdateSecretVersionStage"},
 		{"setSecret", 1, 5, layerAudit, "Put"},
+		{"adoptSecret", 1, 1, layerInstance, "GET"},
+		{"adoptSecret", 1, 2, layerInstance, "POST"},
 		{"rotateSecret", 2, 3, layerAWS, "GetSecretValue"},
 		{"rotateSecret", 2, 4, layerPostgres, "ALTER ROLE"},
 		{"rollback", 1, 1, layerAWS, "UpdateSecretVersionStage"},
@@ -55,7 +57,7 @@ func TestWhoeverIsCalledByLambdaMayHang(t *testing.T) {
 		"setSecret":    {HangBefore: true, HangAfter: true, Zombie: true, TurnedBack: true, Cancelled: false},
 		"rotateSecret": {HangBefore: true, HangAfter: true, Zombie: true, TurnedBack: true, Cancelled: true},
 	} {
-		for _, l := range []layer{layerAWS, layerPostgres} {
+		for _, l := range []layer{layerAWS, layerPostgres, layerInstance} {
 			all := kinds(Point{function, 1, 1, l, "commit"})
 			for kind, may := range want {
 				if slices.Contains(all, kind) != may {

@@ -133,14 +133,9 @@ func (w *walk) cancelRotation(ctx context.Context) {
 	}
 }
 
-// switchOn undoes a CancelRotateSecret, as the fault of an emergency tells its
-// caller to.
+// switchOn undoes a CancelRotateSecret before an emergency is called again.
 func (w *walk) switchOn(ctx context.Context) {
-	w.mu.Lock()
-	off := w.cancelled
-	w.cancelled = false
-	w.mu.Unlock()
-	if !off {
+	if !w.wasCancelled() {
 		return
 	}
 	if err := w.configure(ctx); err != nil {
@@ -148,19 +143,44 @@ func (w *walk) switchOn(ctx context.Context) {
 	}
 }
 
+// asFound calls what the finding RotationOff says where a stolen credential is
+// current, and no more than that. It reports whether there was a reason.
+func (w *walk) asFound(ctx context.Context) bool {
+	if !w.wasCancelled() {
+		return false
+	}
+	if _, err := w.plain.RotateSecret(ctx, &secretsmanager.RotateSecretInput{SecretId: &w.arn}); err != nil {
+		w.broken("what the finding says can't be done: %v", err)
+	}
+	return true
+}
+
+func (w *walk) wasCancelled() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.cancelled
+	w.cancelled = false
+	return was
+}
+
 // hang is a call that is never answered. The others work on while the function's
 // time passes; then Lambda ends its process.
 func (w *walk) hang(inv *invocation) error {
+	w.pass(inv, inv.began.Add(functionLimit))
+	inv.late.Store(true)
+	return w.crash(inv)
+}
+
+// pass lets the walk's time pass while an invocation waits.
+func (w *walk) pass(inv *invocation, end time.Time) {
 	const patience = 5 * time.Second // for others that work, in real time
-	end, began := inv.began.Add(functionLimit), time.Now()
+	began := time.Now()
 	for w.aws.Clock.Now().Before(end) && !inv.dead.Load() {
 		time.Sleep(300 * time.Microsecond)
 		if w.functions.alone(inv) || time.Since(began) > patience {
 			w.aws.Clock.Advance(time.Second)
 		}
 	}
-	inv.late.Store(true)
-	return w.crash(inv)
 }
 
 // ownCall is a call that the state machine makes by itself: the hand-over to the

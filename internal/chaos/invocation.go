@@ -35,8 +35,9 @@ type invocation struct {
 	began    time.Time // by the walk's clock
 
 	mu     sync.Mutex
-	intent bool // it has recorded an intent
-	mute   bool // its audit trail was made to fail
+	intent bool            // it has recorded an intent
+	mute   bool            // its audit trail was made to fail
+	given  context.Context // for a record, and over
 }
 
 type invocationKey struct{}

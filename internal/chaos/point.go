@@ -6,8 +6,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	smlocal "github.com/keyturn/keyturn/localstack/secretsmanager"
 )
 
 // layer says which kind of call a point is.
@@ -19,6 +17,7 @@ const (
 	layerAudit    layer = "audit"    // a record put into the ledger
 	layerLambda   layer = "lambda"   // the invocation of a function
 	layerStates   layer = "states"   // a call that the state machine makes by itself
+	layerInstance layer = "instance" // a request to the instance that follows
 )
 
 // Point is one call of a walk: the Call-th of the Nth invocation of a function.
@@ -62,13 +61,16 @@ const (
 	ReadLag     Kind = "reads lag behind writes"
 	KeepPending Kind = "AWSPENDING stays after a success"
 	TriedAgain  Kind = "the store tries the rotation again by itself"
+	Away        Kind = "it is down for ten minutes"
 )
 
-// conditions are what AWS leaves open, or makes no promise about.
-var conditions = map[Kind]func(*smlocal.Behaviour){
-	ReadLag:     func(b *smlocal.Behaviour) { b.ReadLag = 300 * time.Millisecond },
-	KeepPending: func(b *smlocal.Behaviour) { b.KeepPending = true },
-	TriedAgain:  func(b *smlocal.Behaviour) { b.Retries, b.RetryAfter = 2, time.Minute },
+// conditions are what AWS leaves open, or makes no promise about, and what
+// nobody can promise of an instance.
+var conditions = map[Kind]func(*scene){
+	ReadLag:     func(s *scene) { s.behaviour.ReadLag = 300 * time.Millisecond },
+	KeepPending: func(s *scene) { s.behaviour.KeepPending = true },
+	TriedAgain:  func(s *scene) { s.behaviour.Retries, s.behaviour.RetryAfter = 2, time.Minute },
+	Away:        func(s *scene) { s.away = 10 * time.Minute },
 }
 
 // Fault is one thing that goes wrong at one point.
@@ -100,8 +102,10 @@ func kinds(p Point) []Kind {
 		return append(all, more...)
 	case layerPostgres:
 		return append([]Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}, more...)
-	case layerAudit:
-		return []Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}
+	case layerAudit: // whoever records has a time of his own for it
+		return []Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost, HangBefore, HangAfter}
+	case layerInstance: // as whoever asks it
+		return append([]Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost, Throttle, ServerError}, more...)
 	case layerLambda:
 		return []Kind{Throttle, ServerError, CrashBefore, CrashAfter, ClockAhead, ClockBehind}
 	case layerStates:
@@ -119,6 +123,8 @@ func reads(p Point) bool {
 	case layerPostgres:
 		return p.Name == "connect" || strings.HasPrefix(p.Name, "prepare ") || strings.HasPrefix(p.Name, "begin") ||
 			strings.HasPrefix(p.Name, "SET ") || strings.HasPrefix(p.Name, "SELECT ") && !strings.Contains(p.Name, "terminate")
+	case layerInstance:
+		return p.Name == "GET"
 	case layerAudit, layerLambda, layerStates:
 	}
 	return false

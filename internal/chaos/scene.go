@@ -62,6 +62,7 @@ type scene struct {
 	entry     entry
 	mode      mode
 	behaviour smlocal.Behaviour
+	away      time.Duration // from the beginning on the instance is down
 }
 
 func (s scene) String() string { return s.entry.name + ", " + s.mode.name }

@@ -66,8 +66,9 @@ func (w *walk) settle(ctx context.Context) Result {
 		need := rotation.Read(v, w.scene.entry.driver).Need
 		if ticks%90 == 0 && need == rotation.NeedReplace && res.Stuck < 5 {
 			res.Stuck++ // the watchdog has told that it needs a person
-			w.switchOn(ctx)
-			w.begin(ctx)
+			if !w.asFound(ctx) {
+				w.begin(ctx)
+			}
 			continue
 		}
 		if ticks%90 == 0 && need == rotation.NeedRun {

@@ -2,15 +2,12 @@ package chaos
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
-
-	"github.com/keyturn/keyturn/audit"
 )
 
 // transport carries the SDK's calls to the local AWS, and lets them go wrong.
@@ -137,45 +134,4 @@ func response(req *http.Request, status int, body []byte) *http.Response {
 		Header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}}, Body: io.NopCloser(bytes.NewReader(body)),
 		ContentLength: int64(len(body)), Request: req,
 	}
-}
-
-// ledger is the audit trail of one invocation, which can be lost as well.
-type ledger struct {
-	audit.Dir
-	w   *walk
-	inv *invocation
-}
-
-// Put implements audit.Ledger.
-func (l ledger) Put(ctx context.Context, key string, body []byte) error {
-	if l.inv.dead.Load() {
-		return errCrashed
-	}
-	kind := l.w.plan.at(l.inv.next(layerAudit, "Put"))
-	if kind != "" {
-		l.inv.mu.Lock()
-		l.inv.mute = true
-		l.inv.mu.Unlock()
-	}
-	switch kind {
-	case CrashBefore:
-		return l.w.crash(l.inv)
-	case ResetBefore:
-		return errReset
-	}
-	if err := l.Dir.Put(ctx, key, body); err != nil {
-		return err
-	}
-	if bytes.Contains(body, []byte(`"phase":"intent"`)) {
-		l.inv.mu.Lock()
-		l.inv.intent = true
-		l.inv.mu.Unlock()
-	}
-	switch kind {
-	case CrashAfter:
-		return l.w.crash(l.inv)
-	case AnswerLost:
-		return errReset
-	}
-	return nil
 }

@@ -35,6 +35,9 @@ func (w *walk) verify(ctx context.Context, res *Result) error {
 	}
 	w.consumers.look(ctx, "after repeating")
 	w.verifyLogins(after.Roles, res.End)
+	if res.End != "open" {
+		w.consumers.followed()
+	}
 	if err := w.verifyTrail(ctx); err != nil {
 		return err
 	}

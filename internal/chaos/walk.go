@@ -156,13 +156,14 @@ func (wk *worker) walk(ctx context.Context, sc scene, faults []Fault) (Result, e
 	w.scene.w = w
 	for _, f := range faults {
 		if set := conditions[f.Kind]; set != nil {
-			set(&w.scene.behaviour)
+			set(&w.scene)
 		}
 	}
 	defer w.close()
 	if err := w.open(ctx); err != nil {
 		return Result{}, fmt.Errorf("setting the stage of %s: %w", w.name, err)
 	}
+	w.consumers.back = w.aws.Clock.Now().Add(w.scene.away)
 	w.plan.begin()
 	w.consumers.look(ctx, "at the start")
 	w.begin(ctx)
