@@ -70,13 +70,21 @@ func New(functionLimit Duration, entries []Entry) (Document, error) {
 func Load(path string) (Document, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		f := fault.New(fault.InvalidInput, "reading the policy document").
-			WithHint("the deployment puts the compiled policy beside the function; compile keyturn.yaml and deploy again")
-		f.Err = err
-		return Document{}, f
+		return Document{}, unreadable("reading the policy document", err)
 	}
 	d, err := Parse(raw)
+	if err != nil && fault.HintOf(err) == "" {
+		return Document{}, unreadable("reading "+path, err)
+	}
 	return d, fault.Wrap(fault.InvalidInput, err, "reading %s", path)
+}
+
+// unreadable is for a path that names nothing, or names keyturn.yaml itself.
+func unreadable(doing string, err error) error {
+	return &fault.Error{
+		Name: fault.InvalidInput, Doing: doing, Err: err,
+		Hint: "keyturn policy compile makes it of keyturn.yaml; commands take it by --policy, a function has it in its package",
+	}
 }
 
 // Parse reads a compiled document strictly: members that it doesn't know, that

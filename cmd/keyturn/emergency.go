@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
@@ -43,6 +45,9 @@ func emergencyCommand() *cobra.Command {
 			if e.machine == "" {
 				return fault.New(fault.InvalidInput, "--emergency-state-machine is missing").
 					WithHint("give the flag, or set %s", envEmergencyMachine)
+			}
+			if err := checkMachine("emergency-state-machine", e.machine); err != nil {
+				return err
 			}
 			cfg, err := awsConfig(cmd.Context())
 			if err != nil {
@@ -112,7 +117,7 @@ func (e *emergency) run(ctx context.Context, purpose, token string) (*sfn.Descri
 		StateMachineArn: &e.machine, Name: aws.String("emergency-" + purpose + "-" + token), Input: aws.String(string(input)),
 	})
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "starting the emergency state machine")
+		return nil, notStarted(err)
 	}
 	began, shown := time.Now(), ""
 	for {
@@ -125,8 +130,12 @@ func (e *emergency) run(ctx context.Context, purpose, token string) (*sfn.Descri
 		case types.ExecutionStatusSucceeded:
 			return out, nil
 		default:
-			return nil, fault.New(fault.Internal, "the emergency ended %s %s: %s", out.Status, aws.ToString(out.Error), aws.ToString(out.Cause)).
-				WithHint("a stolen credential may be alive: mend what the cause says and call keyturn emergency again")
+			hint := "a stolen credential may be alive: mend what the cause says and call keyturn emergency again"
+			if purpose == "foretell" {
+				hint = "nothing was done: mend what the cause says, or act without asking by --yes"
+			}
+			return nil, fault.New(fault.Internal, "the emergency ended %s %s: %s", out.Status, aws.ToString(out.Error), plainCause(aws.ToString(out.Cause))).
+				WithHint("%s", hint)
 		}
 		if state := e.state(ctx, started.ExecutionArn); purpose == "act" && state != shown {
 			fmt.Fprintf(e.out, "%6.1fs  %s\n", time.Since(began).Seconds(), state)
@@ -137,6 +146,37 @@ func (e *emergency) run(ctx context.Context, purpose, token string) (*sfn.Descri
 			return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "watching the emergency; it goes on as %s", aws.ToString(started.ExecutionArn))
 		case <-time.After(300 * time.Millisecond):
 		}
+	}
+}
+
+// notStarted names the fault of a refused StartExecution.
+func notStarted(err error) error {
+	name, hint := fault.Unavailable, ""
+	var absent *types.StateMachineDoesNotExist
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &absent):
+		name, hint = fault.InvalidInput, "check --emergency-state-machine ($"+envEmergencyMachine+"), and the region"
+	case errors.As(err, &api) && api.ErrorCode() == "AccessDeniedException":
+		name, hint = fault.PermissionDenied, "you need states:StartExecution, DescribeExecution and GetExecutionHistory on it"
+	}
+	return &fault.Error{Name: name, Doing: "starting the emergency state machine", Hint: hint, Err: err}
+}
+
+// plainCause unpacks the cause of an execution: a state that fails puts what it
+// caught, and Lambda what the function answered, in JSON one inside the other.
+func plainCause(cause string) string {
+	var inside struct{ Error, Cause, ErrorType, ErrorMessage string }
+	if json.Unmarshal([]byte(cause), &inside) != nil {
+		return cause
+	}
+	switch {
+	case inside.Cause != "":
+		return plainCause(inside.Cause)
+	case inside.ErrorMessage != "":
+		return inside.ErrorType + ": " + inside.ErrorMessage
+	default:
+		return cause
 	}
 }
 

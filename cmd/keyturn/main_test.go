@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"trail": trail, "tamper": tamper, "stolen": stolen,
+		"trail": trail, "tamper": tamper, "localaws": localAWS, "secret": secret, "failing": failing, "stolen": stolen,
 	}})
 }
 

@@ -46,6 +46,9 @@ func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
 				WithHint("give the flag, or set %s (keyturn %s --help)", s.env, cmd.Name())
 		}
 	}
+	if err := checkMachine("state-machine", t.settings.StateMachine); err != nil {
+		return nil, err
+	}
 	cfg, err := awsConfig(cmd.Context())
 	if err != nil {
 		return nil, err
@@ -55,6 +58,17 @@ func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
 		actor.Name = u.Username
 	}
 	return deployment.Assemble(cfg, t.settings, actor, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+}
+
+// checkMachine refuses what can't be a state machine's ARN: it is part of the
+// names of executions, and status would begin to work without a right one.
+func checkMachine(flag, value string) error {
+	parts := strings.Split(value, ":")
+	if len(parts) == 7 && parts[0] == "arn" && parts[2] == "states" && parts[5] == "stateMachine" && parts[6] != "" {
+		return nil
+	}
+	return fault.New(fault.InvalidInput, "--%s is %q, which is no state machine's ARN", flag, value).
+		WithHint("it looks like arn:aws:states:REGION:ACCOUNT:stateMachine:NAME")
 }
 
 // awsConfig reads the environment's AWS settings, and tells at once what is
@@ -88,7 +102,7 @@ func rotateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), run.Name, run.Status)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is %s; keyturn status shows how far it has come\n", run.Name, run.Status)
 			return nil
 		},
 	})
@@ -136,9 +150,27 @@ func printEnsured(w io.Writer, e rotation.Ensured) {
 	case e.After > 0:
 		fmt.Fprintf(w, "%s is %s; its functions may still act: ask again in %s\n", e.Run.Name, e.Run.Status, e.After)
 	case e.Run.Name != "":
-		fmt.Fprintf(w, "%s is %s %s\n", e.Run.Name, e.Run.Status, e.Run.Cause)
+		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%s is %s %s", e.Run.Name, e.Run.Status, e.Run.Cause)))
 	default:
-		fmt.Fprintf(w, "nothing to do: %s\n", e.Situation.Need)
+		fmt.Fprintf(w, "no run was started: the labels ask for %s\n", asked(e.Situation))
+	}
+}
+
+// asked puts what the labels ask for into words.
+func asked(s rotation.Situation) string {
+	switch s.Need {
+	case rotation.NeedStore:
+		return "Secrets Manager's own rotation, which tries again by itself"
+	case rotation.NeedReplace:
+		return "a new credential: the current one was declared stolen"
+	case rotation.NeedRun:
+		return map[rotation.Direction]string{
+			rotation.Head:    "a run head: create to finish",
+			rotation.Forward: "a run forward: the old credential is drained and revoked",
+			rotation.Back:    "a run back: the new credential is drained and revoked",
+		}[s.Direction]
+	default:
+		return "nothing"
 	}
 }
 
@@ -164,7 +196,7 @@ func statusCommand() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\n", id, joinLabels(desc.Versions[id]))
 			}
 			situation := rotation.Read(desc.Versions, policy.Driver)
-			fmt.Fprintf(w, "needs\t%s %s\n", situation.Need, situation.Direction)
+			fmt.Fprintf(w, "asks for\t%s\n", asked(situation))
 			findings, err := r.Findings(cmd.Context(), desc.ARN)
 			if err != nil {
 				return err
@@ -175,6 +207,9 @@ func statusCommand() *cobra.Command {
 			records, err := audit.Records(cmd.Context(), audit.Dir{Root: t.settings.AuditDir}, desc.ARN)
 			if err != nil {
 				return err
+			}
+			if len(records) == 0 {
+				fmt.Fprintf(w, "audit\tno record of this secret in %s\n", t.settings.AuditDir)
 			}
 			for _, rec := range records[max(0, len(records)-5):] {
 				fmt.Fprintf(w, "%s\t%s %s %s %s\n", rec.Time.Format("2006-01-02 15:04:05"), rec.Step, rec.Phase, rec.Outcome, strings.Join(rec.Missing, "; "))

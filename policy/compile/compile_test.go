@@ -220,6 +220,8 @@ func TestErrors(t *testing.T) {
 		"another kind's block": {head + "  kmskey: {a: 1}\n", []string{"k:6:3: secrets[0].kmskey: unknown key"}},
 		"unknown kind": {"version: 1\nsecrets: [{secret: a, kind: postgre, postgre: {hosts: []}}]\n", []string{
 			`k:2:23: secrets[0].kind: "postgre" is no kind of credential; did you mean postgres?`}},
+		"unknown kind, right block": {"version: 1\nsecrets: [{secret: a, kind: postgrs, postgres: {hosts: []}}]\n", []string{
+			`k:2:23: secrets[0].kind: "postgrs" is no kind of credential; did you mean postgres?`}},
 		"key twice":      {head + "  kind: postgres\n", []string{"k:6:3: no valid YAML: mapping key \"kind\" already defined"}},
 		"anchor":         {head + "  hold: &h 1h\n", []string{"k:6:3: secrets[0].hold: anchors and aliases aren't taken"}},
 		"merge":          {head + "  <<: {hold: 1h}\n", []string{"secrets[0]: << isn't a key"}},

@@ -85,6 +85,8 @@ func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.
 	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "stuck", "emergency", "failed_logins_per_hour", "schedule", "consumers"}
 	if _, known := kinds[name]; known || name != "" && peekBlock(f.node, name) {
 		keys = append(keys, name)
+	} else { // the kind is what is wrong, not the block of the right one
+		keys = append(keys, slices.Sorted(maps.Keys(kinds))...)
 	}
 	fields := r.mapping(f, keys...)
 	r.text(fields["secret"], &e.Secret)

@@ -91,7 +91,7 @@ func named(err error, action string) error {
 	if err == nil {
 		return nil
 	}
-	name := fault.Unavailable
+	name, hint := fault.Unavailable, ""
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		switch code := api.ErrorCode(); {
@@ -99,9 +99,11 @@ func named(err error, action string) error {
 			name = fault.Throttled
 		case code == "AccessDeniedException":
 			name = fault.PermissionDenied
+		case code == "InvalidArn", code == "StateMachineDoesNotExist":
+			name, hint = fault.Internal, "check the state machine's ARN, which functions and commands take from KEYTURN_STATE_MACHINE, commands also by --state-machine"
 		case api.ErrorFault() == smithy.FaultClient:
 			name = fault.Internal
 		}
 	}
-	return &fault.Error{Name: name, Doing: "calling Step Functions " + action, Err: err}
+	return &fault.Error{Name: name, Doing: "calling Step Functions " + action, Hint: hint, Err: err}
 }

@@ -45,6 +45,12 @@ var (
 // Describe reads the labels and what makes a secret unfit for rotation.
 func (s *Store) Describe(ctx context.Context, secret string) (rotation.Description, error) {
 	out, err := s.API.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &secret})
+	if code(err) == "ResourceNotFoundException" {
+		return rotation.Description{}, &fault.Error{
+			Name: codes[code(err)], Doing: "looking for secret " + secret, Err: err,
+			Hint: "check its ARN, and that the region and the credentials are those of the account that holds it",
+		}
+	}
 	if err != nil {
 		return rotation.Description{}, named(err, "DescribeSecret")
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyturn/keyturn/localstack"
+	"github.com/keyturn/keyturn/localstack/awsproto"
+)
+
+// localAWS starts a local AWS for the rest of the script: localaws.
+func localAWS(ts *testscript.TestScript, _ bool, _ []string) {
+	local, err := localstack.Start(context.Background(), localstack.Options{Addr: "127.0.0.1:0", Dir: ts.MkAbs(".")})
+	ts.Check(err)
+	ts.Defer(func() { _ = local.Close() }) // the script's verdict stands
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": local.Endpoint, "AWS_REGION": awsproto.Region,
+		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		ts.Setenv(name, value)
+	}
+}
+
+// secret stores a secret and sets ARN: secret NAME.
+func secret(ts *testscript.TestScript, _ bool, args []string) {
+	out, err := secretsmanager.NewFromConfig(scriptConfig(ts)).CreateSecret(context.Background(),
+		&secretsmanager.CreateSecretInput{Name: &args[0], SecretString: aws.String("{}")})
+	ts.Check(err)
+	ts.Setenv("ARN", aws.ToString(out.ARN))
+}
+
+// failing makes a state machine whose executions fail as the emergency's do when
+// one of its functions refuses: failing NAME.
+func failing(ts *testscript.TestScript, _ bool, args []string) {
+	answer := marshal(ts, map[string]string{"errorType": "Keyturn.NotManaged", "errorMessage": "not listed"})
+	caught := marshal(ts, map[string]string{"Error": "Keyturn.NotManaged", "Cause": answer})
+	definition := marshal(ts, map[string]any{"StartAt": "Stuck", "States": map[string]any{
+		"Stuck": map[string]string{"Type": "Fail", "Error": "RotationStuck", "Cause": caught},
+	}})
+	_, err := sfn.NewFromConfig(scriptConfig(ts)).CreateStateMachine(context.Background(), &sfn.CreateStateMachineInput{
+		Name: &args[0], Definition: &definition, RoleArn: aws.String("arn:aws:iam::" + awsproto.Account + ":role/test"),
+	})
+	ts.Check(err)
+}
+
+func scriptConfig(ts *testscript.TestScript) aws.Config {
+	return aws.Config{
+		Region: awsproto.Region, BaseEndpoint: aws.String(ts.Getenv("AWS_ENDPOINT_URL")),
+		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+	}
+}
+
+func marshal(ts *testscript.TestScript, v any) string {
+	text, err := json.Marshal(v)
+	ts.Check(err)
+	return string(text)
+}
