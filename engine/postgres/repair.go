@@ -3,7 +3,10 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,13 +79,16 @@ func (t *target) repairDatabase(ctx context.Context, s *session, db string, r *r
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range objects {
-		kind, ok := grantable[o.kind]
-		if !ok {
-			continue
+	for _, o := range grant(ctx, s, objects, identity) {
+		_, err := s.Exec(ctx, grantSQL(identity, o)) // waits for whoever holds it
+		if code(err) == "XX000" {
+			_, err = s.Exec(ctx, grantSQL(identity, o)) // and has to look at what they made of it
 		}
-		if _, err := s.Exec(ctx, "GRANT ALL ON "+kind+" "+o.name+" TO "+ident(identity)); err != nil {
-			notes = append(notes, fmt.Sprintf("%s %s in %s: %s", o.kind, o.name, db, named(err, "granting it to "+identity)))
+		if err = named(err, "granting it to "+identity); fault.Is(err, fault.Conflict) {
+			return notes, fault.Wrap(fault.Conflict, err, "%s %s in %s", o.kind, o.name, db) // without it the new login would fail
+		}
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("%s %s in %s: %s", o.kind, o.name, db, err))
 		}
 	}
 	if r.name == t.from.username {
@@ -99,6 +105,48 @@ func (t *target) repairDatabase(ctx context.Context, s *session, db string, r *r
 		}
 	}
 	return notes, ctx.Err()
+}
+
+// grantsAtOnce bounds a group: its rows of the catalogue are held until its end.
+const grantsAtOnce = 100
+
+// grant gives the identity all rights, on a group of objects at once: tens of
+// thousands one by one would outlast the function, and the next would begin anew.
+// It returns the objects that somebody holds, or that can't be granted.
+func grant(ctx context.Context, s *session, objects []owned, identity string) (late []owned) {
+	kinds := map[string][]owned{}
+	for _, o := range objects {
+		if kind, ok := grantable[o.kind]; ok {
+			kinds[kind] = append(kinds[kind], o)
+		}
+	}
+	var try func(group []owned)
+	try = func(group []owned) {
+		_, err := s.PgConn().Exec(ctx, "SET LOCAL lock_timeout = '50ms'; "+grantSQL(identity, group...)).ReadAll()
+		switch half := len(group) / 2; {
+		case err == nil:
+		case half == 0 || ctx.Err() != nil || s.IsClosed():
+			late = append(late, group...)
+		default:
+			try(group[:half])
+			try(group[half:])
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		for group := range slices.Chunk(kinds[kind], grantsAtOnce) {
+			try(group)
+		}
+	}
+	return late
+}
+
+// grantSQL is one statement for objects of one grantable kind.
+func grantSQL(identity string, group ...owned) string {
+	names := make([]string, len(group))
+	for i, o := range group {
+		names[i] = o.name
+	}
+	return "GRANT ALL ON " + grantable[group[0].kind] + " " + strings.Join(names, ", ") + " TO " + ident(identity)
 }
 
 func listOwned(ctx context.Context, q querier, oid uint32) ([]owned, error) {
