@@ -2,11 +2,13 @@ package asl
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
+	"strconv"
 	"strings"
 )
 
@@ -132,12 +134,28 @@ func equal(a, b any) bool {
 }
 
 func compareNumbers(a, b json.Number) int {
-	x, okx := new(big.Rat).SetString(a.String())
-	y, oky := new(big.Rat).SetString(b.String())
-	if !okx || !oky { // exponents that big.Rat refuses
-		return strings.Compare(a.String(), b.String())
+	x, okx := rational(a)
+	y, oky := rational(b)
+	if !okx || !oky { // as doubles: zero or infinite
+		x, _ := a.Float64()
+		y, _ := b.Float64()
+		return cmp.Compare(x, y)
 	}
 	return x.Cmp(y)
+}
+
+// longestExponent is more than a double has; beyond it an exact number takes
+// longer to make than a state may.
+const longestExponent = 400
+
+func rational(n json.Number) (*big.Rat, bool) {
+	text := n.String()
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		if e, err := strconv.Atoi(text[i+1:]); err != nil || e > longestExponent || e < -longestExponent {
+			return nil, false
+		}
+	}
+	return new(big.Rat).SetString(text)
 }
 
 // wholeNumber reports the value of a number that has no fraction.
@@ -146,7 +164,7 @@ func wholeNumber(v any) (int64, bool) {
 	if !ok {
 		return 0, false
 	}
-	r, ok := new(big.Rat).SetString(n.String())
+	r, ok := rational(n)
 	if !ok || !r.IsInt() || !r.Num().IsInt64() {
 		return 0, false
 	}
