@@ -92,6 +92,9 @@ func (m *model) connect(c *consumer) {
 		return
 	}
 	c.session = c.value.login
+	if m.now.Before(m.silent[c.party.Name]) {
+		return
+	}
 	m.reports = append(m.reports, report{c.version, rotation.Evidence{
 		Party: c.party.Name, Digest: c.version, By: "its own report", Proof: rotation.Behaved, At: m.now,
 	}})
@@ -141,7 +144,7 @@ func (m *model) observe(subject, goes, stays, version string) rotation.Observati
 // looks are what one run has seen of the sessions of a login that goes.
 type looks struct {
 	first time.Time
-	quiet int
+	quiet int             // in a row
 	seen  map[string]bool // parties on the login that stays
 }
 
@@ -154,8 +157,8 @@ func (m *model) looked(c rotation.Change, o rotation.Observation, done bool) {
 		l = &looks{first: m.now, seen: map[string]bool{}}
 		m.looks[key] = l
 	}
-	if len(o.Holders) == 0 {
-		l.quiet++
+	if l.quiet++; len(o.Holders) > 0 {
+		l.quiet = 0
 	}
 	for _, e := range o.Sighted {
 		l.seen[e.Party] = l.seen[e.Party] || e.At.IsZero() || !e.At.Before(l.first)

@@ -19,16 +19,16 @@ func (m *model) handsAgain() []action {
 	return []action{
 		{"hand: stores the current login again", 1, func(rt *rapid.T) {
 			c := m.credential(m.store.Labels(arn).Holder(rotation.Current))
-			must(rt, m.db.accepts(c) && !m.stolen[c])
+			must(m.db.accepts(c) && !m.stolen[c])
 			asked := !m.byHand[m.store.Labels(arn).Holder(rotation.Current)]
 			m.byHand[m.put(c)] = !asked
 		}},
 		{"hand: stores the login again that goes", 1, func(rt *rapid.T) {
 			v := m.store.Labels(arn)
 			goes := v.Holder(rotation.Retiring)
-			must(rt, goes != "" && goes != v.Holder(rotation.Current))
+			must(goes != "" && goes != v.Holder(rotation.Current))
 			c := m.credential(goes)
-			must(rt, m.db.accepts(c) && !m.stolen[c])
+			must(m.db.accepts(c) && !m.stolen[c])
 			m.storeAgain(goes)
 		}},
 	}
@@ -48,18 +48,18 @@ func (m *model) hands() []action {
 		{"hand: stores another login", 1, func(*rapid.T) { m.storeAnother() }},
 		{"hand: moves AWSCURRENT back", 1, func(rt *rapid.T) {
 			old := m.store.Labels(arn).Holder(rotation.Previous)
-			must(rt, m.db.accepts(m.credential(old)) && !m.isStolen(old))
+			must(m.db.accepts(m.credential(old)) && !m.isStolen(old))
 			m.move(rotation.Current, old)
 		}},
 		{"hand: moves AWSCURRENT on", 1, func(rt *rapid.T) {
 			v := m.store.Labels(arn)
 			next := v.Holder(rotation.Pending)
-			must(rt, next != v.Holder(rotation.Current) && m.db.accepts(m.credential(next)) && !m.isStolen(next))
+			must(next != v.Holder(rotation.Current) && m.db.accepts(m.credential(next)) && !m.isStolen(next))
 			m.move(rotation.Current, next)
 		}},
 		{"hand: takes AWSPENDING off", 1, func(rt *rapid.T) {
 			p := m.store.Labels(arn).Holder(rotation.Pending)
-			must(rt, p != "")
+			must(p != "")
 			m.rt.Logf("%s  a hand takes AWSPENDING off %s", m.now.Format("15:04:05"), m.short(p))
 			_ = m.store.Detach(context.Background(), arn, rotation.Pending, p) // always succeeds
 		}},

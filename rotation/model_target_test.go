@@ -228,7 +228,9 @@ func (e modelEngine) Drain(_ context.Context, c rotation.Change) (rotation.Resul
 	}
 	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
 	res, err := rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, seen)
-	e.m.looked(c, seen, err == nil && res.Outcome == rotation.Done)
+	if !e.p.zombie { // else nobody hears of this look
+		e.m.looked(c, seen, err == nil && res.Outcome == rotation.Done)
+	}
 	return res, err
 }
 

@@ -28,6 +28,7 @@ type model struct {
 	db        *database
 	consumers []*consumer
 	reports   []report
+	silent    map[string]time.Time // until then a party tells nobody what it uses
 	ledger    *audittest.Memory
 	trail     *audit.Journal
 	processes []*process
@@ -78,13 +79,13 @@ func newModel(rt rapid.TB, driver rotation.Driver, pair, keepPending bool, parti
 			runs: &runs{runs: map[string]rotation.Run{}, in: map[string]rotation.Input{}},
 		}),
 		policy: rotation.Policy{
-			Secret: arn, Kind: "modelled", Driver: driver, Poll: 30 * time.Second, QuietPolls: 2,
+			Secret: arn, Kind: "modelled", Driver: driver, Poll: 30 * time.Second, QuietPolls: 3,
 			Hold: 30 * time.Second, HeadLimit: 10 * time.Minute, FunctionLimit: time.Minute, Hash: "h",
 			Emergency: 30 * time.Second, Parties: parties,
 		},
 		db:       &database{pair: pair, roles: map[string]*role{}},
 		inFlight: map[string]*process{}, byHand: map[string]bool{},
-		stolen: map[credential]bool{}, hasty: map[credential]bool{}, cut: map[credential]bool{}, looks: map[string]*looks{},
+		stolen: map[credential]bool{}, hasty: map[credential]bool{}, silent: map[string]time.Time{}, cut: map[credential]bool{}, looks: map[string]*looks{},
 		sm: rotator{abandoned: map[string]bool{}},
 	}
 	m.keepPending = keepPending
