@@ -114,8 +114,8 @@ func (e *environment) environ(runtimeAPI string) []string {
 		"_HANDLER=" + filepath.Base(f.Binary), "TZ=:UTC", "LANG=en_US.UTF-8",
 	}
 	f.service.mu.Lock()
-	if f.service.endpoint != "" {
-		env = append(env, "AWS_ENDPOINT_URL="+f.service.endpoint)
+	if f.service.config.EndpointURL != "" {
+		env = append(env, "AWS_ENDPOINT_URL="+f.service.config.EndpointURL)
 	}
 	f.service.mu.Unlock()
 	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {

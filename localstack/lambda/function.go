@@ -90,7 +90,7 @@ type result struct {
 // It passes the answer on, once, as soon as the runtime has posted it: Lambda's
 // callers don't wait until the environment is free (developer guide, "Invoking
 // a function synchronously").
-func (f *function) run(id string, payload []byte, answer func(result)) {
+func (f *function) run(id, arn string, payload []byte, answer func(result)) {
 	defer f.service.work.Done()
 	f.log("START RequestId: " + id + " Version: " + latest)
 	pass := func(payload []byte, failed bool) {
@@ -103,7 +103,7 @@ func (f *function) run(id string, payload []byte, answer func(result)) {
 		pass(f.startFailure(id, err), true)
 	} else {
 		e.invoke(&invocation{
-			id: id, payload: payload, arn: f.arn(), posted: make(chan struct{}), done: make(chan struct{}),
+			id: id, payload: payload, arn: arn, posted: make(chan struct{}), done: make(chan struct{}),
 		}, pass)
 		e.mu.Lock()
 		peak = e.peak

@@ -51,7 +51,7 @@ func (s *Service) invoke(ctx context.Context, reference string, payload []byte, 
 	answers, ended := make(chan result, 1), make(chan struct{})
 	go func() {
 		defer close(ended)
-		f.run(newID(), payload, func(r result) { answers <- r })
+		f.run(newID(), f.invoked(reference), payload, func(r result) { answers <- r })
 	}()
 	var r result
 	select {
@@ -115,13 +115,13 @@ func (s *Service) enqueue(reference string, payload []byte) (string, error) {
 	id := newID()
 	go func() {
 		defer s.work.Done()
-		s.deliver(f, id, payload)
+		s.deliver(f, id, f.invoked(reference), payload)
 	}()
 	return id, nil
 }
 
 // deliver calls the function until it succeeds or the retries are used up.
-func (s *Service) deliver(f *function, id string, payload []byte) {
+func (s *Service) deliver(f *function, id, arn string, payload []byte) {
 	clock, pause := s.config.Clock, throttledPause
 	accepted := clock.Now()
 	for attempt := 0; ; {
@@ -135,7 +135,7 @@ func (s *Service) deliver(f *function, id string, payload []byte) {
 			continue
 		}
 		var r result
-		f.run(id, payload, func(answer result) { r = answer })
+		f.run(id, arn, payload, func(answer result) { r = answer })
 		if !r.failed {
 			return
 		}

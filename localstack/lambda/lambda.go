@@ -38,7 +38,7 @@ type Config struct {
 	// LogSink gets every line that a function or the platform writes to the
 	// function's log, from several goroutines at once.
 	LogSink func(function, line string)
-	// EndpointURL is given to functions as AWS_ENDPOINT_URL; see SetEndpointURL.
+	// EndpointURL is given to functions as AWS_ENDPOINT_URL.
 	EndpointURL string
 	// Throttle, if set, may refuse an invocation with TooManyRequestsException.
 	Throttle func(function string) bool
@@ -79,7 +79,6 @@ type Service struct {
 
 	mu        sync.Mutex
 	closed    bool
-	endpoint  string
 	functions map[string]*function
 	busy      int
 }
@@ -104,17 +103,9 @@ func New(c Config) *Service {
 	if c.Concurrency <= 0 {
 		c.Concurrency = 1000
 	}
-	s := &Service{config: c, endpoint: c.EndpointURL, functions: map[string]*function{}, starter: newStarter()}
+	s := &Service{config: c, functions: map[string]*function{}, starter: newStarter()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
-}
-
-// SetEndpointURL sets the AWS_ENDPOINT_URL of environments that start from now
-// on: the local AWS knows its port only when it listens.
-func (s *Service) SetEndpointURL(url string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.endpoint = url
 }
 
 const (
@@ -130,7 +121,7 @@ var (
 	reserved = []string{
 		"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
 		"AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "LAMBDA_TASK_ROOT",
-		"LAMBDA_RUNTIME_DIR", "TZ",
+		"LAMBDA_RUNTIME_DIR",
 	}
 )
 
@@ -230,6 +221,16 @@ func notFound(reference string) error {
 // arn is the function's, without a qualifier.
 func (f *function) arn() string {
 	return "arn:aws:lambda:" + awsproto.Region + ":" + awsproto.Account + ":function:" + f.Name
+}
+
+// invoked is the ARN of what was invoked by this reference, with the qualifier
+// that it had (developer guide, "Runtime API", Lambda-Runtime-Invoked-Function-Arn).
+func (f *function) invoked(reference string) string {
+	qualifier, ok := strings.CutPrefix(reference, f.arn())
+	if !ok {
+		qualifier = strings.TrimPrefix(reference, f.Name)
+	}
+	return f.arn() + qualifier
 }
 
 // list returns the functions by name.

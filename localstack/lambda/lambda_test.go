@@ -200,7 +200,11 @@ func TestEchoAndContext(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", reference, err)
 		}
-		if want := `["` + arn + `","f",256,true]`; string(out.Payload) != want {
+		invoked := arn // and the qualifier, where there was one (developer guide, "Runtime API", Lambda-Runtime-Invoked-Function-Arn)
+		if _, qualifier, ok := strings.Cut(strings.TrimPrefix(reference, arn), ":"); ok {
+			invoked += ":" + qualifier
+		}
+		if want := `["` + invoked + `","f",256,true]`; string(out.Payload) != want {
 			t.Errorf("%s: got %s, want %s", reference, out.Payload, want)
 		}
 	}
@@ -414,5 +418,29 @@ func TestLogs(t *testing.T) {
 	invoke(t, s, `{"mode":"exit 1"}`)
 	for _, line := range []string{"START RequestId: ", "mode exit 1", "last words without an end", "END RequestId: ", "REPORT RequestId: "} {
 		eventually(t, "a line "+line, func() bool { return l.count(line) == 1 })
+	}
+}
+
+// The longest answer is the one that the error about a longer one names.
+func TestAnswersHave6291556BytesAtMost(t *testing.T) {
+	t.Parallel()
+	const longest = 6_291_556
+	s := serve(t, lambda.Config{}, lambda.Function{Name: "f"})
+	if got, failed := invoke(t, s, fmt.Sprintf(`{"mode":"sized","size":%d}`, longest)); failed != "" || len(got) != longest {
+		t.Errorf("%d bytes: %q, answered %d: %.200s", longest, failed, len(got), got)
+	}
+	got, failed := invoke(t, s, fmt.Sprintf(`{"mode":"sized","size":%d}`, longest+1))
+	if failed != "Unhandled" || !strings.Contains(got, "Function.ResponseSizeTooLarge") || !strings.Contains(got, fmt.Sprint(longest)) {
+		t.Errorf("one byte more: %q %.200s", failed, got)
+	}
+}
+
+// The time zone is no reserved variable (developer guide, "Defined runtime
+// environment variables").
+func TestAFunctionMaySetItsTimeZone(t *testing.T) {
+	t.Parallel()
+	s := serve(t, lambda.Config{}, lambda.Function{Name: "f", Env: []string{"TZ=Europe/Vienna"}})
+	if got, _ := invoke(t, s, `{"mode":"environ"}`); !strings.Contains(got, `"TZ=Europe/Vienna"`) || strings.Contains(got, "TZ=:UTC") {
+		t.Errorf("environment %s", got)
 	}
 }

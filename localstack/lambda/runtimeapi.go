@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// maxResponse is the largest answer of a synchronous invocation: 6 MB and a
-// little (developer guide, "Lambda quotas").
-const maxResponse = 6<<20 + 100<<10
+// maxResponse is the largest answer of a synchronous invocation: 6 MB (developer
+// guide, "Lambda quotas") and the hundred bytes that the service's error about a
+// longer one, and AWS's runtime interface emulator, add to it.
+const maxResponse = 6<<20 + 100
 
 // Error types that the platform itself reports.
 const (
@@ -84,7 +85,7 @@ func (e *environment) serveAnswer(w http.ResponseWriter, r *http.Request, failed
 	status, code, message := http.StatusAccepted, "", ""
 	if len(body) > maxResponse {
 		status, code, message = http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the answer is too long"
-		body, failed = document(responseTooBig, "Response payload size exceeded maximum allowed payload size (6291556 bytes)."), true
+		body, failed = document(responseTooBig, "Response payload size exceeded maximum allowed payload size (%d bytes).", maxResponse), true
 	}
 	e.mu.Lock()
 	switch i := e.current; {

@@ -5,9 +5,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +25,7 @@ import (
 type input struct {
 	Mode string        `json:"mode"`
 	For  time.Duration `json:"for"`
+	Size int           `json:"size"` // of the answer, in bytes
 }
 
 func main() {
@@ -42,6 +45,9 @@ func main() {
 	}
 	if d, err := time.ParseDuration(os.Getenv("LINGER")); err == nil {
 		linger(d)
+	}
+	if os.Getenv("RUNTIME") == "unruly" {
+		unruly()
 	}
 	lambda.Start(handle)
 }
@@ -64,6 +70,70 @@ func linger(d time.Duration) {
 		_ = resp.Body.Close()
 		time.Sleep(d)
 	}
+}
+
+// unruly is a runtime that does what none may. It answers with what it was told.
+func unruly() {
+	base := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/"
+	next := func() string {
+		resp, err := http.Get(base + "invocation/next")
+		if err != nil {
+			os.Exit(1)
+		}
+		_ = resp.Body.Close()
+		return resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
+	}
+	var told []string
+	send := func(request *http.Request) {
+		resp, err := http.DefaultClient.Do(request)
+		if err != nil {
+			os.Exit(1)
+		}
+		var refusal struct{ ErrorType string }
+		_ = json.NewDecoder(resp.Body).Decode(&refusal) // an acceptance has none
+		_ = resp.Body.Close()
+		if refusal.ErrorType != "" {
+			told = append(told, fmt.Sprint(resp.StatusCode, " ", refusal.ErrorType))
+		}
+	}
+	post := func(path, body string, header ...string) {
+		request, err := http.NewRequest(http.MethodPost, base+path, strings.NewReader(body))
+		if err != nil {
+			os.Exit(1)
+		}
+		for i := 0; i < len(header); i += 2 {
+			request.Header.Set(header[i], header[i+1])
+		}
+		send(request)
+	}
+	id := next()
+	early, err := http.NewRequest(http.MethodGet, base+"invocation/next", nil)
+	if err != nil {
+		os.Exit(1)
+	}
+	send(early)
+	post("invocation/none/response", `"other"`)
+	post("invocation/"+id+"/response", `"first"`)
+	post("invocation/"+id+"/response", `"second"`)
+	post("init/error", `{"errorType":"Late"}`)
+	id = next()
+	all, _ := json.Marshal(told) // strings always marshal
+	post("invocation/"+id+"/response", string(all))
+	id = next()
+	post("invocation/"+id+"/error", "no JSON", "Lambda-Runtime-Function-Error-Type", "Keyturn.Odd")
+	id = next()
+	post("invocation/"+id+"/error", "no JSON")
+	id = next()
+	broken, err := http.NewRequest(http.MethodPost, base+"invocation/"+id+"/response", io.MultiReader(strings.NewReader("half of an ans")))
+	if err != nil {
+		os.Exit(1)
+	}
+	broken.Trailer = http.Header{
+		"Lambda-Runtime-Function-Error-Type": {"Keyturn.Broken"},
+		"Lambda-Runtime-Function-Error-Body": {base64.StdEncoding.EncodeToString([]byte(`{"errorType":"Keyturn.Broken","errorMessage":"half"}`))},
+	}
+	send(broken)
+	next()
 }
 
 func handle(ctx context.Context, raw json.RawMessage) (any, error) {
@@ -104,6 +174,15 @@ func handle(ctx context.Context, raw json.RawMessage) (any, error) {
 		return child.Process.Pid, nil
 	case "big":
 		return strings.Repeat("x", 7<<20), nil
+	case "left":
+		deadline, _ := ctx.Deadline()
+		return time.Until(deadline), nil
+	case "chatty":
+		for i := range 300 {
+			fmt.Printf("line %3d of many that are written\n", i)
+		}
+	case "sized":
+		return strings.Repeat("x", in.Size-len(`""`)), nil
 	}
 	return raw, nil
 }
