@@ -28,14 +28,6 @@ const (
 	StepEmergency Step = "emergency"
 )
 
-// Steps lists every step.
-func Steps() []Step {
-	return []Step{
-		StepCreate, StepSet, StepTest, StepFinish,
-		StepAdopt, StepDrain, StepDisable, StepRevoke, StepRollback,
-	}
-}
-
 // Request is the call of a step: which secret, which rotation, which run.
 type Request struct {
 	Secret     string    // ARN
@@ -90,16 +82,22 @@ func Rank(d Direction, generation int) int {
 	case Forward:
 		return perDirection + generation
 	case Back:
-		return 2*perDirection + generation
+		return 2*perDirection + perRollback*generation
 	default:
 		return generation
 	}
 }
 
-const perDirection = 1_000_000
+const (
+	perDirection = 1_000_000
+	perRollback  = 1_000
+)
 
-// rankAgain is that of a forward run that goes on after a rollback was taken back.
-func rankAgain(generation int) int { return 3*perDirection + generation }
+// rankAgain is that of a forward run that goes on after a rollback was taken back:
+// it outranks that one's last generation, and the next one outranks it.
+func rankAgain(generation, rollback int) int {
+	return Rank(Back, rollback) + min(generation, perRollback-1)
+}
 
 // scene is everything that a step decides on, read once at its start.
 type scene struct {

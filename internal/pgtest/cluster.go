@@ -299,9 +299,6 @@ func (c *Cluster) Stop() {
 // StopNode ends one node, as a failure would.
 func (c *Cluster) StopNode(s *Server) { s.process.stop(syscall.SIGINT) }
 
-// StartNode starts a stopped node again, on its port and data.
-func (c *Cluster) StartNode(ctx context.Context, s *Server) error { return c.launch(ctx, s) }
-
 // dsn is a connection string with verify-full wherever the cluster has TLS.
 func (c *Cluster) dsn(s *Server, user, password, database string) string {
 	q := url.Values{"sslmode": {"disable"}}

@@ -113,11 +113,9 @@ func (e *environment) environ(runtimeAPI string) []string {
 		"LAMBDA_TASK_ROOT=" + filepath.Dir(f.Binary), "LAMBDA_RUNTIME_DIR=/var/runtime",
 		"_HANDLER=" + filepath.Base(f.Binary), "TZ=:UTC", "LANG=en_US.UTF-8",
 	}
-	f.service.mu.Lock()
-	if f.service.config.EndpointURL != "" {
-		env = append(env, "AWS_ENDPOINT_URL="+f.service.config.EndpointURL)
+	if url := f.service.config.EndpointURL; url != "" {
+		env = append(env, "AWS_ENDPOINT_URL="+url)
 	}
-	f.service.mu.Unlock()
 	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
