@@ -157,7 +157,11 @@ func TestPayloadsThatGrowOnTheWay(t *testing.T) {
 					return nil, &asl.Error{Name: "X", Cause: half + "x"}
 				},
 			}, []byte(input))
-			check(t, e, input, tt.failure, "")
+			path := "A" // it is this state that fails, not one that gets too much
+			if tt.failure == "" {
+				path = "A B"
+			}
+			check(t, e, input, tt.failure, path)
 		})
 	}
 }
