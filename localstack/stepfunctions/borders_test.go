@@ -286,8 +286,8 @@ func TestBordersOfPages(t *testing.T) {
 	}
 }
 
-// An event of a status change leaves out what would be too long together
-// (developer guide, "Step Functions events": 248 KiB).
+// An event has less room than an execution: a status change leaves out what is
+// too long for it, and says so.
 func TestStatusChangesLeaveOutLongPayloads(t *testing.T) {
 	t.Parallel()
 	b := setup(t, stepfunctions.Config{})
