@@ -123,7 +123,7 @@ const (
 
 func newWorld(t *testing.T, s *server, name string) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	if name == "" {
 		name = fmt.Sprintf("app%04d", numbers.Add(1))
@@ -138,7 +138,7 @@ func newWorld(t *testing.T, s *server, name string) *world {
 // newLogin is a world without objects, in a shared database: quicker.
 func newLogin(t *testing.T, s *server) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	app, err := s.CreateLogin(ctx, fmt.Sprintf("login%04d", numbers.Add(1)), "postgres")
 	if err != nil {

@@ -184,6 +184,13 @@ func TestRevokeFindsWhatCameBack(t *testing.T) {
 		}
 		_ = survivor.Close(w.ctx)
 		w.until(rotation.Engine.Revoke, c, rotation.Done)
+
+		// Repeated, it finds nothing to do, and isn't kept by a session of nobody's.
+		execute(t, root, "CREATE ROLE "+goes.User+"_other LOGIN PASSWORD 'other'")
+		orphan := w.connect(pgtest.Login{User: goes.User + "_other", Password: "other", Database: "postgres"}, "orphan")
+		execute(t, root, "DROP ROLE "+goes.User+"_other")
+		w.until(rotation.Engine.Revoke, c, rotation.Done)
+		_ = orphan.Close(w.ctx)
 	})
 }
 
@@ -226,8 +233,8 @@ func TestADrainFindsTheHidden(t *testing.T) {
 	})
 }
 
-// What can't be read is no evidence: a log that isn't there, one that the server
-// doesn't write to, a pooler that is down.
+// What can't be read is no evidence: a log that isn't there, one that has just
+// begun, a pooler that is down.
 func TestWhatCannotBeSeenIsUnknown(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
 		w := newLogin(t, s)
@@ -249,6 +256,13 @@ func TestWhatCannotBeSeenIsUnknown(t *testing.T) {
 		w.set["login_log"] = map[string]string{s.Primary.Address(): s.Primary.LogFile + ".gone", s.Replica.Address(): s.Replica.LogFile}
 		never("a log that isn't there")
 
+		rotated := filepath.Join(t.TempDir(), "postgresql.log")
+		if err := os.WriteFile(rotated, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.set["login_log"] = map[string]string{s.Primary.Address(): rotated, s.Replica.Address(): s.Replica.LogFile}
+		never("a log that has just begun")
+
 		w.set["login_log"] = logs // now one would be done, but for this
 		w.store.Add(poolerARN, "pooler-version", encodeJSON(t, map[string]any{"username": "pooler_admin", "password": "x"}))
 		w.set["poolers"] = []map[string]any{{"address": "127.0.0.1:1", "admin": poolerARN, "databases": []string{"postgres"}}}
@@ -261,6 +275,35 @@ func TestWhatCannotBeSeenIsUnknown(t *testing.T) {
 		w.set["poolers"] = []map[string]any{{"address": s.Primary.Address(), "admin": poolerARN, "databases": []string{"postgres"}}}
 		w.fails(rotation.Engine.Drain, w.change(version1, version2, 3), fault.PolicyViolation)
 	})
+}
+
+// A log to which the server doesn't write logins shows none, whoever comes.
+func TestALogWithoutLoginsIsNoEvidence(t *testing.T) {
+	for _, version := range []string{"15", "18"} { // beside no other test: they share the server's settings
+		t.Run(version, func(t *testing.T) {
+			s := servers[version]
+			w := newLogin(t, s)
+			root := w.root("postgres")
+			logins := func(value string) {
+				t.Helper()
+				execute(t, root, "ALTER SYSTEM SET log_connections = "+value, "SELECT pg_reload_conf()")
+				for ask(t, w.root("postgres"), "SHOW log_connections") != value && w.ctx.Err() == nil {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+			w.policy.Parties = nil
+			w.head(version1, version2)
+			w.set["login_log"] = map[string]string{s.Primary.Address(): s.Primary.LogFile, s.Replica.Address(): s.Replica.LogFile}
+			c := w.change(version1, version2, 2)
+			logins("off")
+			defer logins("on")
+			for range 5 {
+				res := w.until(rotation.Engine.Drain, c, rotation.Unknown)
+				c.Cursor = res.Cursor
+				w.clock.Advance(time.Minute)
+			}
+		})
+	}
 }
 
 // Where the policy allows plaintext, a server in between that asks for the

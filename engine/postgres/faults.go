@@ -27,8 +27,9 @@ func nameOf(e *pgconn.PgError) fault.Name {
 	case "23505", "42710", "55P03", "40001", "40P01", "57014":
 		// Somebody was quicker, or holds the lock: look again.
 		return fault.Conflict
-	case "25006":
-		return fault.Unavailable // not the primary, or not any more
+	case "25006", "25P03", "25P04":
+		// Not the primary, or not any more; or our transaction lay open too long.
+		return fault.Unavailable
 	case "XX000":
 		if strings.Contains(e.Message, "tuple concurrently") {
 			return fault.Conflict

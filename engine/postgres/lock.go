@@ -31,10 +31,8 @@ func (t *target) locked(ctx context.Context, identity string, act func(context.C
 		return "", named(err, "beginning a transaction on "+s.address)
 	}
 	defer undo(ctx, tx)
-	ms := func(d Duration) string { return strconv.FormatInt(time.Duration(d).Milliseconds(), 10) }
-	for _, sql := range []string{
-		"SET LOCAL lock_timeout = " + ms(t.set.LockTimeout),
-		"SET LOCAL statement_timeout = " + ms(t.set.StatementTimeout),
+	for _, sql := range []string{ // statement_timeout is the session's, see asAdministrator
+		"SET LOCAL lock_timeout = " + strconv.FormatInt(time.Duration(t.set.LockTimeout).Milliseconds(), 10),
 		"SELECT pg_advisory_xact_lock(hashtextextended(" + literal("keyturn/"+identity) + ", 0))",
 	} {
 		if err := run(ctx, tx, "taking the lock of "+identity, sql); err != nil {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +173,43 @@ func TestPairGrantsAllButWhatIsHeld(t *testing.T) {
 			t.Errorf("120 tables were granted in %d messages", n)
 		}
 	})
+}
+
+// A lock that waits behind a long transaction would be waited for by everybody:
+// what such a one uses stays the clone's, and the notes say so.
+func TestPairLeavesWhatALongTransactionUses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, servers["18"], "")
+	clone := cloned(t, w)
+	execute(t, w.connect(clone, "web"), "CREATE TABLE shop.busy (id int)", "CREATE TABLE shop.idle (id int)")
+	reader, root := w.root(w.app.Database), w.root(w.app.Database)
+	execute(t, reader, "BEGIN", "LOCK TABLE shop.busy IN ACCESS SHARE MODE")
+	w.fields["username"], w.fields["password"] = clone.User, clone.Password
+	w.store.Add(w.arn, version1, encodeJSON(t, w.fields))
+	execute(t, root, "ALTER ROLE "+w.app.User+" NOLOGIN") // the standby was revoked
+	w.begin(version2)
+	c := w.change(version1, version2, 1)
+	w.until(rotation.Engine.Create, c, rotation.Done)
+	for ask(t, root, "SELECT (max(now() - xact_start) > '30 s')::text FROM pg_stat_activity WHERE pid = $1::text::int", fmt.Sprint(reader.PgConn().PID())) != "true" {
+		time.Sleep(100 * time.Millisecond)
+	}
+	res := w.until(rotation.Engine.Set, c, rotation.Done)
+	if len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "table shop.busy in "+w.app.Database+" still belongs to "+clone.User+": a transaction older than 30 s") {
+		t.Errorf("notes: %q", res.Notes)
+	}
+	if got := ask(t, root, "SELECT string_agg(tablename || ' ' || tableowner, ', ' ORDER BY 1) FROM pg_tables WHERE tablename IN ('busy', 'idle')"); got !=
+		"busy "+clone.User+", idle "+w.app.User {
+		t.Errorf("owners: %s", got)
+	}
+	log, err := w.s.Primary.Log()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(log, clone.User+"@"+w.app.Database+"/keyturn LOG:  statement: SET LOCAL lock_timeout = '50ms'; ALTER TABLE shop.busy") {
+		t.Error("its owner was tried to be changed")
+	}
+	execute(t, reader, "COMMIT")
+	w.until(rotation.Engine.Test, c, rotation.Done) // the rights were granted all the same
 }
 
 func TestRenameKeepsTheLoginsName(t *testing.T) {

@@ -100,7 +100,7 @@ func (t *target) repairDatabase(ctx context.Context, s *session, db string, r *r
 		}
 	}
 	for _, o := range objects {
-		if why := repairOne(ctx, s, o, identity, deadline); why != "" {
+		if why := t.repairOne(ctx, s, o, db, identity, deadline); why != "" {
 			notes = append(notes, fmt.Sprintf("%s %s in %s still belongs to %s: %s", o.kind, o.name, db, r.name, why))
 		}
 	}
@@ -169,19 +169,23 @@ func listOwned(ctx context.Context, q querier, oid uint32) ([]owned, error) {
 }
 
 // repairOne returns why an object couldn't be given to the identity, or "".
-func repairOne(ctx context.Context, s *session, o owned, identity string, deadline time.Time) string {
+func (t *target) repairOne(ctx context.Context, s *session, o owned, db, identity string, deadline time.Time) string {
 	kind, ok := alterable[o.kind]
 	if !ok {
 		return "keyturn doesn't know how to change the owner of a " + o.kind
 	}
 	sql := "ALTER " + kind + " " + o.name + " OWNER TO " + ident(identity)
 	for range repairTries {
-		if held, err := oldReader(ctx, s, o); err != nil || held {
+		held, err := t.oldReader(ctx, db, o)
+		if err != nil {
+			return err.Error()
+		}
+		if held {
 			return "a transaction older than 30 s is using it"
 		}
 		// One message is one transaction: the server ends it whatever becomes of
 		// us, and nobody waits for a lock that a dead function holds.
-		_, err := s.PgConn().Exec(ctx, "SET LOCAL lock_timeout = '50ms'; "+sql).ReadAll()
+		_, err = s.PgConn().Exec(ctx, "SET LOCAL lock_timeout = '50ms'; "+sql).ReadAll()
 		if err == nil {
 			return ""
 		}
@@ -202,11 +206,16 @@ func repairOne(ctx context.Context, s *session, o owned, identity string, deadli
 }
 
 // oldReader reports whether a long transaction holds the object: everybody
-// would queue up behind our waiting lock.
-func oldReader(ctx context.Context, q querier, o owned) (bool, error) {
+// would queue up behind our waiting lock. The admin looks: to the clone the
+// transactions of other logins have no age (POSTGRES.md, trap 5).
+func (t *target) oldReader(ctx context.Context, db string, o owned) (bool, error) {
+	admin, err := t.asAdmin(ctx, "")
+	if err != nil {
+		return false, err
+	}
 	var held bool
-	err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-		WHERE l.relation = $1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-		AND a.xact_start < now() - interval '30 s')`, o.oid).Scan(&held)
-	return held, err
+	err = admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE l.relation = $1 AND l.database = (SELECT oid FROM pg_database WHERE datname = $2)
+		AND a.xact_start < now() - interval '30 s')`, o.oid, db).Scan(&held)
+	return held, named(err, "looking for long transactions")
 }

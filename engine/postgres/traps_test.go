@@ -234,12 +234,16 @@ func TestTrap8AReplicaBehindIsWaitedFor(t *testing.T) {
 			}
 			_ = reader.Close(w.ctx)
 			w.until(rotation.Engine.Drain, w.change(version1, version2, 2), rotation.Done)
-			execute(t, replica, "SELECT pg_wal_replay_pause()")
-			w.until(rotation.Engine.Disable, w.change(version1, version2, 2), rotation.Wait)
-			execute(t, replica, "SELECT pg_wal_replay_resume()")
 			res = w.until(rotation.Engine.Disable, w.change(version1, version2, 2), rotation.Done)
 			if len(res.Evidence) != 2 || res.Evidence[1].Party != own.Replica.Address() || res.Evidence[1].Proof != rotation.Behaved {
 				t.Errorf("the read-back doesn't cover both nodes: %+v", res.Evidence)
+			}
+			// A replica that is behind is waited for in every other step too.
+			for _, act := range []step{rotation.Engine.Enable, rotation.Engine.Disable, rotation.Engine.Revoke} {
+				execute(t, replica, "SELECT pg_wal_replay_pause()")
+				w.until(act, w.change(version1, version2, 2), rotation.Wait)
+				execute(t, replica, "SELECT pg_wal_replay_resume()")
+				w.until(act, w.change(version1, version2, 2), rotation.Done)
 			}
 			// A node that is down is unknown, never drained.
 			own.StopNode(own.Replica)
