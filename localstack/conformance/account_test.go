@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +40,9 @@ type account struct {
 	logs     *lines       // of all functions of the local AWS
 	real     *realAccount // nil for the local AWS
 	made     lines        // ARNs of all secrets, for whoever cleans up at the end
+
+	making sync.RWMutex // held for reading while a secret is made
+	closed bool         // no more are
 }
 
 var (
@@ -78,15 +82,32 @@ func run(m *testing.M) (code int) {
 			code = 1
 		}
 	}()
+	flag.Parse()
+	limit, _ := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
 	finished := make(chan int, 1)
 	go func() { finished <- m.Run() }()
 	select {
 	case code = <-finished:
+	case <-outOfTime(a, limit):
+		fmt.Fprintln(os.Stderr, "out of time: removing what was made")
+		code = 1
 	case <-ctx.Done():
 		fmt.Fprintln(os.Stderr, "interrupted: removing what was made")
 		code = 1
 	}
 	return code
+}
+
+// removal is the time that removing takes at most, see realAccount.close.
+const removal = 6 * time.Minute
+
+// outOfTime comes when there is just time left to remove what was made in a real
+// account: the testing package's own time-out would end the process at once.
+func outOfTime(a *account, limit time.Duration) <-chan time.Time {
+	if a.real == nil || limit <= removal {
+		return nil
+	}
+	return time.After(limit - removal)
 }
 
 // anywhere is the account that the environment selects: the local AWS with its
@@ -142,7 +163,7 @@ func startLocal(ctx context.Context, c *clock.Clock, b secretsmanager.Behaviour)
 	}
 	a := &account{
 		local: local, logs: logs, id: awsproto.Account, region: awsproto.Region, prefix: "conformance/",
-		patience: 3 * time.Minute, function: functionARN("probe"),
+		patience: 6 * time.Minute, function: functionARN("probe"),
 		secrets: sm.NewFromConfig(clientConfig(local.Endpoint)),
 	}
 	return a, errors.Join(

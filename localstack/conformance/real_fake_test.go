@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyturn/keyturn/localstack/awsproto"
@@ -25,8 +28,10 @@ import (
 type fakeAccount struct {
 	*httptest.Server
 	mu      sync.Mutex
-	failing string
+	failing string // this action is refused
+	losing  string // this action is done, and its first answer lost
 	noted   []string
+	made    map[string]bool // roles, policies and functions that are there
 }
 
 func newFakeAccount(t *testing.T, a *account) *fakeAccount {
@@ -36,7 +41,7 @@ func newFakeAccount(t *testing.T, a *account) *fakeAccount {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to) }}
-	f := &fakeAccount{}
+	f := &fakeAccount{made: map[string]bool{}}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/2015-03-31/functions") && !strings.HasSuffix(r.URL.Path, "/invocations"):
@@ -51,21 +56,51 @@ func newFakeAccount(t *testing.T, a *account) *fakeAccount {
 	return f
 }
 
-// note reports whether this call fails.
-func (f *fakeAccount) note(call string) (fails bool) {
+// note takes a call and returns what is answered: 200, 403, 404 for what isn't
+// there, 409 for what is, or 500 where an answer is lost.
+func (f *fakeAccount) note(call, name string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.noted = append(f.noted, call)
 	action, _, _ := strings.Cut(call, " ")
-	return f.failing == action
+	if f.failing == action {
+		return http.StatusForbidden
+	}
+	what := strings.TrimLeft(strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(action, "Create"), "Put"), "Delete"), " ") + " " + name
+	switch {
+	case strings.HasPrefix(action, "Create") && f.made[what]:
+		return http.StatusConflict
+	case strings.HasPrefix(action, "Create"), action == "PutRolePolicy":
+		f.made[what] = true
+	case strings.HasPrefix(action, "Delete") && !f.made[what]:
+		return http.StatusNotFound
+	case strings.HasPrefix(action, "Delete"):
+		delete(f.made, what)
+	}
+	if f.losing == action {
+		f.losing = ""
+		return http.StatusInternalServerError
+	}
+	return http.StatusOK
+}
+
+// left are the roles, policies and functions that are there.
+func (f *fakeAccount) left() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.made))
 }
 
 func (f *fakeAccount) serveIAM(w http.ResponseWriter, r *http.Request) {
 	action := r.PostFormValue("Action")
 	w.Header().Set("Content-Type", "text/xml")
-	if f.note(action + " " + r.PostFormValue("RoleName")) {
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = io.WriteString(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`)
+	if status := f.note(action+" "+r.PostFormValue("RoleName"), r.PostFormValue("RoleName")); status != http.StatusOK {
+		w.WriteHeader(status)
+		codes := map[int]string{
+			http.StatusForbidden: "AccessDenied", http.StatusNotFound: "NoSuchEntity", http.StatusConflict: "EntityAlreadyExists",
+			http.StatusInternalServerError: "ServiceFailure",
+		}
+		_, _ = fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>no</Message></Error></ErrorResponse>`, codes[status])
 		return
 	}
 	_, _ = fmt.Fprintf(w, `<%[1]sResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><%[1]sResult><Role><Arn>arn:aws:iam::%[2]s:role/%[3]s</Arn><RoleName>%[3]s</RoleName></Role></%[1]sResult></%[1]sResponse>`,
@@ -86,9 +121,13 @@ func (f *fakeAccount) serveLambda(w http.ResponseWriter, r *http.Request) {
 	name, what, _ := strings.Cut(rest, "/")
 	call := map[string]string{"POST": "CreateFunction", "DELETE": "DeleteFunction", "GET": "GetFunction", "POST policy": "AddPermission"}[strings.TrimSpace(r.Method+" "+what)]
 	w.Header().Set("Content-Type", "application/json")
-	if f.note(strings.TrimSpace(call + " " + name + in.FunctionName + in.Principal)) {
-		w.Header().Set("X-Amzn-Errortype", "AccessDeniedException")
-		w.WriteHeader(http.StatusForbidden)
+	if status := f.note(strings.TrimSpace(call+" "+name+in.FunctionName+in.Principal), name+in.FunctionName); status != http.StatusOK {
+		codes := map[int]string{
+			http.StatusForbidden: "AccessDeniedException", http.StatusNotFound: "ResourceNotFoundException",
+			http.StatusConflict: "ResourceConflictException", http.StatusInternalServerError: "ServiceException",
+		}
+		w.Header().Set("X-Amzn-Errortype", codes[status])
+		w.WriteHeader(status)
 		_, _ = io.WriteString(w, `{"Message":"no"}`)
 		return
 	}
@@ -173,20 +212,82 @@ func TestARealAccountIsLeftAsItWas(t *testing.T) {
 
 func TestAFunctionThatCannotBeMadeLeavesNothing(t *testing.T) {
 	t.Parallel()
-	made := map[string]string{"CreateRole": "DeleteRole", "PutRolePolicy": "DeleteRolePolicy", "CreateFunction": "DeleteFunction"}
 	for _, failing := range []string{"CreateRole", "PutRolePolicy", "CreateFunction", "AddPermission"} {
 		f := newFakeAccount(t, embedded(t, secretsmanager.Behaviour{}))
 		f.failing = failing
 		_, _, err := openReal(t.Context(), clientConfig(f.URL), env(map[string]string{envConfirm: awsproto.Account}), io.Discard)
-		if err == nil {
-			t.Errorf("%s failed, and nobody said so", failing)
+		if err == nil || strings.Contains(err.Error(), "left over") {
+			t.Errorf("%s failed: %v", failing, err)
 		}
-		calls := f.taken()
-		for create, remove := range made {
-			if want := create != failing && slices.Contains(calls, create); slices.Contains(calls, remove) != want {
-				t.Errorf("%s failed: %s is called = %v in %v", failing, remove, !want, calls)
+		if left := f.left(); len(left) > 0 {
+			t.Errorf("%s failed: left over: %v after %v", failing, left, f.taken())
+		}
+	}
+}
+
+// An answer is lost, the SDK asks again, and is told that it is there already.
+func TestALostAnswerLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for losing, known := range map[string]bool{"CreateRole": false, "PutRolePolicy": true, "CreateFunction": false, "AddPermission": true} {
+		t.Run(losing, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeAccount(t, embedded(t, secretsmanager.Behaviour{}))
+			f.losing = losing
+			_, done, err := openReal(t.Context(), clientConfig(f.URL), env(map[string]string{envConfirm: awsproto.Account}), io.Discard)
+			if (err == nil) != known {
+				t.Errorf("opened: %v", err)
 			}
-		}
+			if err == nil {
+				err = done()
+			}
+			if left := f.left(); len(left) > 0 || known && err != nil {
+				t.Errorf("left over: %v after %v, %v", left, f.taken(), err)
+			}
+		})
+	}
+}
+
+// Whoever cleans up after an interrupt isn't overtaken by tests that still run,
+// and finds what nobody has told of.
+func TestNothingIsMadeAfterTheRemoval(t *testing.T) {
+	t.Parallel()
+	f := newFakeAccount(t, embedded(t, secretsmanager.Behaviour{}))
+	opened, done, err := openReal(t.Context(), clientConfig(f.URL), env(map[string]string{envConfirm: awsproto.Account}), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand, err := opened.secrets.CreateSecret(t.Context(), &sm.CreateSecretInput{Name: aws.String(opened.prefix + "labels"), SecretString: aws.String("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := done(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&secret{account: opened, t: t, arn: *byHand.ARN}).get("", ""); code(err) != "ResourceNotFoundException" {
+		t.Errorf("a secret with our name and without our tag is there: %v", err)
+	}
+	if out, err := opened.make(t.Context(), &sm.CreateSecretInput{Name: aws.String(opened.prefix + "late")}); err == nil {
+		t.Errorf("made after the removal: %s", *out.ARN)
+	}
+}
+
+func TestThereIsTimeToRemove(t *testing.T) {
+	t.Parallel()
+	real := &account{real: &realAccount{}}
+	if outOfTime(&account{}, time.Hour) != nil || outOfTime(real, 0) != nil {
+		t.Error("a run that needs no end of its own has one")
+	}
+	select {
+	case <-outOfTime(real, removal+time.Millisecond):
+	case <-time.After(time.Minute):
+		t.Error("the testing package's own end comes first")
+	}
+}
+
+func TestARealAccountNeedsARegion(t *testing.T) {
+	t.Parallel()
+	if _, _, err := openReal(t.Context(), aws.Config{}, env(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
+		t.Errorf("without a region: %v", err)
 	}
 }
 

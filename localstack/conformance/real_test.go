@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,19 +50,42 @@ const plan = `conformance tests against a real AWS account
 
 // realAccount is what was made in an account beside secrets.
 type realAccount struct {
-	iam      *iam.Client
-	lambda   *awslambda.Client
-	account  *account
+	iam     *iam.Client
+	lambda  *awslambda.Client
+	account *account
+	// partition is aws, aws-cn or aws-us-gov, as in the caller's ARN.
+	partition string
+
 	name     string // of the role and of the function, and the prefix of everything
 	role     string // ARN; "" if the function isn't ours
 	retry    time.Duration
-	made     []func(context.Context) error // undo, in the order of making
-	function string                        // given by the environment
+	function string // given by the environment
+
+	mu   sync.Mutex
+	made []func(context.Context) error // undo, in the order of making
+}
+
+// undo notes how something is removed, before it is made: an answer may be lost.
+func (r *realAccount) undo(how func(context.Context) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made = append(r.made, how)
+}
+
+// gone takes what isn't there for removed.
+func gone(err error) error {
+	if c := code(err); c == "NoSuchEntity" || c == "ResourceNotFoundException" {
+		return nil
+	}
+	return err
 }
 
 // openReal prints what it is going to do, and does nothing without the
 // confirmation.
 func openReal(ctx context.Context, cfg aws.Config, getenv func(string) string, out io.Writer) (*account, func() error, error) {
+	if cfg.Region == "" {
+		return nil, nil, errors.New("the environment names no region: set AWS_REGION")
+	}
 	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking whose credentials the environment has: %w", err)
@@ -83,20 +107,29 @@ func openReal(ctx context.Context, cfg aws.Config, getenv func(string) string, o
 		secrets: sm.NewFromConfig(cfg, func(o *sm.Options) { o.RetryMaxAttempts = 8 }),
 		id:      id, region: cfg.Region, prefix: r.name + "/", patience: 10 * time.Minute, real: r,
 	}
-	r.account = a
+	r.account, r.partition = a, strings.Split(aws.ToString(who.Arn)+":", ":")[1]
 	if a.function = r.function; a.function == "" {
 		if a.function, err = r.makeFunction(ctx); err != nil {
+			return nil, nil, errors.Join(err, r.close())
+		}
+		if err := r.settle(ctx); err != nil {
 			return nil, nil, errors.Join(err, r.close())
 		}
 	}
 	return a, r.close, nil
 }
 
-// close removes everything, the latest first.
+// close removes everything, the latest first. Tests that still run make no more
+// secrets from now on.
 func (r *realAccount) close() error {
+	r.account.making.Lock()
+	r.account.closed = true
+	r.account.making.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	err := r.removeSecrets(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, undo := range slices.Backward(r.made) {
 		err = errors.Join(err, undo(ctx))
 	}
@@ -106,21 +139,25 @@ func (r *realAccount) close() error {
 	return nil
 }
 
-// removeSecrets removes what the tests knew of, and what has our tag.
+// removeSecrets removes what the tests knew of, what has our tag, and what has
+// our name, such as the one that the AWS CLI's script has made.
 func (r *realAccount) removeSecrets(ctx context.Context) error {
 	arns := strings.Fields(r.account.made.text())
 	var failed error
-	pages := sm.NewListSecretsPaginator(r.account.secrets, &sm.ListSecretsInput{
-		Filters: []smtypes.Filter{{Key: smtypes.FilterNameStringTypeTagKey, Values: []string{ownerTag}}, {Key: smtypes.FilterNameStringTypeTagValue, Values: []string{r.name}}},
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			failed = err
-			break
-		}
-		for _, s := range page.SecretList {
-			arns = append(arns, aws.ToString(s.ARN))
+	for _, filters := range [][]smtypes.Filter{
+		{{Key: smtypes.FilterNameStringTypeTagKey, Values: []string{ownerTag}}, {Key: smtypes.FilterNameStringTypeTagValue, Values: []string{r.name}}},
+		{{Key: smtypes.FilterNameStringTypeName, Values: []string{r.account.prefix}}},
+	} {
+		pages := sm.NewListSecretsPaginator(r.account.secrets, &sm.ListSecretsInput{Filters: filters})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				failed = errors.Join(failed, err)
+				break
+			}
+			for _, s := range page.SecretList {
+				arns = append(arns, aws.ToString(s.ARN))
+			}
 		}
 	}
 	slices.Sort(arns)
@@ -151,6 +188,39 @@ func (r *realAccount) makeFunction(ctx context.Context) (string, error) {
 	return arn, nil
 }
 
+// settle rotates a secret, until it is seen that Secrets Manager may invoke the
+// function and the function may do its work: what was just allowed isn't for some
+// seconds (IAM user guide, "Changes that I make are not always immediately visible").
+func (r *realAccount) settle(ctx context.Context) error {
+	name, version := r.account.prefix+"settled", uuid.NewString()
+	out, err := r.account.make(ctx, &sm.CreateSecretInput{
+		Name: &name, SecretString: aws.String(`{"token":"first"}`), Tags: []smtypes.Tag{{Key: aws.String(ownerTag), Value: &r.name}},
+	})
+	if err != nil {
+		return fmt.Errorf("making secret %s: %w", name, err)
+	}
+	in := (&secret{account: r.account, arn: aws.ToString(out.ARN)}).rotation(r.account.function)
+	in.ClientRequestToken = &version
+	const looks = 60 // between two requests; an attempt that failed is the last one until somebody asks again
+	for i := range 8 * looks {
+		if i%looks == 0 || code(err) == "AccessDeniedException" {
+			_, err = r.account.secrets.RotateSecret(ctx, in)
+		}
+		if err != nil && code(err) != "AccessDeniedException" && code(err) != "InvalidRequestException" {
+			break
+		}
+		d, seen := r.account.secrets.DescribeSecret(ctx, &sm.DescribeSecretInput{SecretId: out.ARN})
+		if seen == nil && slices.Contains(d.VersionIdsToStages[version], current) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		time.Sleep(r.retry / 10)
+	}
+	return fmt.Errorf("the function %s doesn't rotate %s: %w", r.account.function, name, err)
+}
+
 // policy lets the function rotate the secrets of this run and nothing else. It
 // has no log group, so that none is left over.
 func (r *realAccount) policy() (string, error) {
@@ -159,7 +229,7 @@ func (r *realAccount) policy() (string, error) {
 		{"Allow", []string{
 			"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue",
 			"secretsmanager:UpdateSecretVersionStage", "secretsmanager:TagResource",
-		}, "arn:aws:secretsmanager:" + r.account.region + ":" + r.account.id + ":secret:" + r.account.prefix + "*"},
+		}, "arn:" + r.partition + ":secretsmanager:" + r.account.region + ":" + r.account.id + ":secret:" + r.account.prefix + "*"},
 		{"Allow", "secretsmanager:GetRandomPassword", "*"},
 	}})
 	return string(text), err
@@ -167,26 +237,26 @@ func (r *realAccount) policy() (string, error) {
 
 func (r *realAccount) makeRole(ctx context.Context) error {
 	const trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+	r.undo(func(ctx context.Context) error {
+		_, err := r.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &r.name})
+		return gone(err)
+	})
 	role, err := r.iam.CreateRole(ctx, &iam.CreateRoleInput{RoleName: &r.name, AssumeRolePolicyDocument: aws.String(trust)})
 	if err != nil {
 		return fmt.Errorf("making role %s: %w", r.name, err)
 	}
-	r.made = append(r.made, func(ctx context.Context) error {
-		_, err := r.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &r.name})
-		return err
-	})
 	r.role = aws.ToString(role.Role.Arn)
 	policy, err := r.policy()
 	if err != nil {
 		return err
 	}
+	r.undo(func(ctx context.Context) error {
+		_, err := r.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &r.name, PolicyName: &r.name})
+		return gone(err)
+	})
 	if _, err := r.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &r.name, PolicyName: &r.name, PolicyDocument: &policy}); err != nil {
 		return fmt.Errorf("giving role %s its policy: %w", r.name, err)
 	}
-	r.made = append(r.made, func(ctx context.Context) error {
-		_, err := r.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &r.name, PolicyName: &r.name})
-		return err
-	})
 	return nil
 }
 
@@ -201,6 +271,10 @@ func (r *realAccount) deploy(ctx context.Context, name string) (string, error) {
 		FunctionName: &name, Role: &r.role, Runtime: lambdatypes.RuntimePython313, Handler: aws.String("probe.handler"),
 		Timeout: aws.Int32(120), Code: &lambdatypes.FunctionCode{ZipFile: code}, Tags: map[string]string{ownerTag: r.name},
 	}
+	r.undo(func(ctx context.Context) error {
+		_, err := r.lambda.DeleteFunction(ctx, &awslambda.DeleteFunctionInput{FunctionName: &name})
+		return gone(err)
+	})
 	var out *awslambda.CreateFunctionOutput
 	for range 24 {
 		var notYet *lambdatypes.InvalidParameterValueException
@@ -212,10 +286,6 @@ func (r *realAccount) deploy(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making function %s: %w", name, err)
 	}
-	r.made = append(r.made, func(ctx context.Context) error {
-		_, err := r.lambda.DeleteFunction(ctx, &awslambda.DeleteFunctionInput{FunctionName: &name})
-		return err
-	})
 	wait := awslambda.NewFunctionActiveV2Waiter(r.lambda)
 	if err := wait.Wait(ctx, &awslambda.GetFunctionInput{FunctionName: &name}, 5*time.Minute); err != nil {
 		return "", fmt.Errorf("waiting for function %s: %w", name, err)

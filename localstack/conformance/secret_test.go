@@ -44,12 +44,11 @@ func (a *account) create(t *testing.T, value string) *secret {
 	if value != "" {
 		in.SecretString = &value
 	}
-	out, err := a.secrets.CreateSecret(t.Context(), in)
+	out, err := a.make(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.arn, s.first = aws.ToString(out.ARN), aws.ToString(out.VersionId)
-	a.made.add(s.arn)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -58,6 +57,20 @@ func (a *account) create(t *testing.T, value string) *secret {
 		}
 	})
 	return s
+}
+
+// make makes a secret, unless whatever was made is being removed already.
+func (a *account) make(ctx context.Context, in *sm.CreateSecretInput) (*sm.CreateSecretOutput, error) {
+	a.making.RLock()
+	defer a.making.RUnlock()
+	if a.closed {
+		return nil, errors.New("the account is being cleaned up: no more secrets are made")
+	}
+	out, err := a.secrets.CreateSecret(ctx, in)
+	if err == nil {
+		a.made.add(aws.ToString(out.ARN))
+	}
+	return out, err
 }
 
 // ownerTag marks what the conformance tests have made.
