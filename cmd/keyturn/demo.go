@@ -59,7 +59,7 @@ It exits with 1 if the run didn't show what a rotation promises.`,
 	f.BoolVar(&o.KillRandom, "kill-random", false, "kill functions and stop executions at random moments")
 	f.BoolVar(&o.Rollback, "rollback", false, "trouble after promotion: go back to the old login")
 	f.BoolVar(&o.Naive, "naive", false, "the negative control: change the password in place, and see what fails")
-	f.BoolVar(&o.Keep, "keep", false, "keep the folder with the logs (PostgreSQL's too), policy and audit trail")
+	f.BoolVar(&o.Keep, "keep", false, "keep the folder with the logs (PostgreSQL's too), policy and audit trail; operate.sh in it is for other terminals")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object to stdout, progress to stderr")
 	f.StringVar(&o.Report, "report", "", "write the HTML report here (default report.html, none with --json)")
 	f.StringVar(&o.Version, "postgres", "", "PostgreSQL's major version, 15 or 18 (default: the newest of Debian's)")

@@ -19,9 +19,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/deployment"
 )
-
-const envEmergencyMachine = "KEYTURN_EMERGENCY_STATE_MACHINE"
 
 // emergency is one call of the emergency state machine.
 type emergency struct {
@@ -44,7 +43,7 @@ func emergencyCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if e.machine == "" {
 				return fault.New(fault.InvalidInput, "--emergency-state-machine is missing").
-					WithHint("give the flag, or set %s", envEmergencyMachine)
+					WithHint("give the flag, or set %s", deployment.EnvEmergencyMachine)
 			}
 			if err := checkMachine("emergency-state-machine", e.machine); err != nil {
 				return err
@@ -64,7 +63,7 @@ func emergencyCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&e.machine, "emergency-state-machine", os.Getenv(envEmergencyMachine), "ARN of the emergency state machine ($"+envEmergencyMachine+")")
+	f.StringVar(&e.machine, "emergency-state-machine", os.Getenv(deployment.EnvEmergencyMachine), "ARN of the emergency state machine ($"+deployment.EnvEmergencyMachine+")")
 	f.BoolVar(&e.cut, "cut", false, "refuse the stolen credential at once, before there is a new one")
 	f.BoolVar(&yes, "yes", false, "don't show what breaks, and don't ask")
 	return cmd
@@ -156,7 +155,7 @@ func notStarted(err error) error {
 	var api smithy.APIError
 	switch {
 	case errors.As(err, &absent):
-		name, hint = fault.InvalidInput, "check --emergency-state-machine ($"+envEmergencyMachine+"), and the region"
+		name, hint = fault.InvalidInput, "check --emergency-state-machine ($"+deployment.EnvEmergencyMachine+"), and the region"
 	case errors.As(err, &api) && api.ErrorCode() == "AccessDeniedException":
 		name, hint = fault.PermissionDenied, "you need states:StartExecution, DescribeExecution and GetExecutionHistory on it"
 	}

@@ -3,11 +3,13 @@ package demo
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"text/template"
 	"time"
 
@@ -142,7 +144,32 @@ func (s *stage) deploy(ctx context.Context) error {
 	s.rotator, err = deployment.Assemble(s.config, deployment.Settings{
 		Policy: policyPath, StateMachine: s.machine, AuditDir: s.path("audit"),
 	}, deployment.Actor{Name: "operator", Type: audit.Human, Lines: s.logs}, slog.New(slog.NewJSONHandler(s.logs, nil)))
-	return err
+	if err != nil || !s.options.Keep {
+		return err
+	}
+	return s.writeOperateFile(policyPath)
+}
+
+// writeOperateFile writes what a shell needs for keyturn's own commands to work
+// on this deployment, as long as it runs.
+func (s *stage) writeOperateFile(policyPath string) error {
+	var text strings.Builder
+	for _, v := range [][2]string{
+		{"AWS_ENDPOINT_URL", s.aws.Endpoint}, {"AWS_REGION", awsproto.Region},
+		{"AWS_ACCESS_KEY_ID", "operator"}, {"AWS_SECRET_ACCESS_KEY", "local"},
+		{deployment.EnvPolicy, policyPath}, {deployment.EnvAuditDir, s.path("audit")},
+		{deployment.EnvStateMachine, s.machine},
+		{deployment.EnvEmergencyMachine, strings.Replace(s.machine, "keyturn-rotation", "keyturn-emergency", 1)},
+		{"SECRET", s.appARN},
+	} {
+		fmt.Fprintf(&text, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
+	}
+	path := s.path("operate.sh")
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		return fault.Wrap(fault.Internal, err, "writing %s", path)
+	}
+	fmt.Fprintf(s.options.Progress, "to look on from another terminal: . %s; keyturn status $SECRET\n", path)
+	return nil
 }
 
 func functionARN(name string) string {

@@ -22,6 +22,9 @@ const (
 	EnvPolicy = "KEYTURN_POLICY"
 	// EnvStateMachine is the ARN of the rotation state machine.
 	EnvStateMachine = "KEYTURN_STATE_MACHINE"
+	// EnvEmergencyMachine is the ARN of the emergency state machine; keyturn
+	// emergency alone reads it.
+	EnvEmergencyMachine = "KEYTURN_EMERGENCY_STATE_MACHINE"
 	// EnvAuditDir is the folder of the append-only audit trail and of the
 	// parties' evidence.
 	EnvAuditDir = "KEYTURN_AUDIT_DIR"
