@@ -43,7 +43,7 @@ func Read(v Versions, driver Driver) Situation {
 	draining := retiring != "" && retiring != current
 	// A version that was never current is turned back after the drain of another.
 	if x := v.Holder(Rejected); x != "" {
-		if x == current || x == retiring || (!draining && (x == pending || v.Has(x, Live(x)))) {
+		if x == current || x == retiring || (!draining && (x == pending || v.Has(x, Live(x)) || v.Has(x, Candidate(x)))) {
 			return Situation{Need: NeedRun, Token: x, Direction: Back}
 		}
 	}

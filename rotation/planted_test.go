@@ -26,13 +26,13 @@ func plantedDefects() []planted {
 		{"nobody compares identities", "tail.go", "\t\tif id == goes {", "\t\tif id == goes && false {"},
 		{"the labels aren't read again in the target's lock", "rotator.go", "\t\t\treturn supported(desc.Versions)", "\t\t\t_ = desc\n\t\t\treturn nil"},
 		{"two runs may drive one tail", "ensure.go", "if run.Status == RunRunning {", "if run.Status == RunRunning && s.Direction == Head {"},
-		{"a rollback doesn't outrank the run that it turns back", "rotator.go", "return 2*perDirection + generation", "return generation"},
+		{"a rollback doesn't outrank the run that it turns back", "rotator.go", "return 2*perDirection + perRollback*generation", "return generation"},
 		{"a rejected version is promoted all the same", "head.go", "case v.Has(token, Rejected):\n\t\treturn false, fault.New", "case false:\n\t\treturn false, fault.New"},
 		{"a rollback moves AWSCURRENT without enabling", "rollback.go", "res, err := s.engine.Enable(ctx, c)", "res, err := Result{Outcome: Done}, error(nil)"},
 		{"a login that comes back isn't proven", "finish.go", "if err != nil || tested.Outcome != Done {\n\t\treturn tested, err", "if false {\n\t\treturn tested, err"},
 		{"a version that is discarded counts as never presented", "labels.go", "return !v.Has(id, Current) && !v.Has(id, Previous) &&", "return true ||"},
 		{"an emergency doesn't wait for a finish that runs on", "judge.go", "if seen.Emergency && seen.Unpresented {", "if false {"},
-		{"a rollback that was taken back fences for ever", "tail.go", "c.Rank = rankAgain(t.req.Generation)", "c.Rank += 0"},
+		{"a rollback that was taken back fences for ever", "tail.go", "c.Rank = rankAgain(t.req.Generation, generation)", "_ = generation"},
 	}
 }
 

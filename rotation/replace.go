@@ -165,7 +165,7 @@ func (r *Rotator) attempt(ctx context.Context, d Description, s Situation) (_ Si
 		if err != nil {
 			return s, Run{}, 0, fault.Wrap(fault.Unavailable, err, "looking up whether %s was turned back", s.Token)
 		}
-		head, err := r.lastRun(ctx, RunName(d.ARN, s.Token, Head))
+		head, _, err := r.lastRun(ctx, RunName(d.ARN, s.Token, Head))
 		if err != nil {
 			return s, Run{}, 0, err
 		}
@@ -180,12 +180,12 @@ func (r *Rotator) attempt(ctx context.Context, d Description, s Situation) (_ Si
 }
 
 // lastRun is a run's last generation, or an absent one.
-func (r *Rotator) lastRun(ctx context.Context, name string) (Run, error) {
-	last := Run{Status: RunAbsent}
-	for generation := 1; ; generation++ {
-		run, err := r.describeRun(ctx, name, generation)
+func (r *Rotator) lastRun(ctx context.Context, name string) (last Run, generation int, err error) {
+	last = Run{Status: RunAbsent}
+	for ; ; generation++ {
+		run, err := r.describeRun(ctx, name, generation+1)
 		if err != nil || run.Status == RunAbsent {
-			return last, err
+			return last, generation, err
 		}
 		last = run
 	}

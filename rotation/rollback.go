@@ -89,7 +89,7 @@ func (r *Rotator) Rollback(ctx context.Context, req Request) (Result, error) {
 		return Result{Outcome: Done, Cursor: s.cursor.after(Done)}, nil // the next generation's drain goes on
 	case current == token:
 		return r.restore(ctx, s)
-	case revoked(v, req) && !v.Has(token, Pending) && !v.Has(token, Candidate(token)):
+	case revoked(v, req) && !v.Has(token, Pending):
 		return Result{}, fault.New(fault.Superseded, "version %s is rolled back and revoked", token).
 			WithHint("nothing was done; this call came late")
 	case current == "":

@@ -77,10 +77,8 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !t.desc.Versions.Has(t.to, Live(t.to)) || req.Direction == Back { // put by hand, or made too late
-		if again, err := r.storedAgain(ctx, t); err != nil || again {
-			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
-		}
+	if again, err := r.storedAgain(ctx, t); err != nil || again {
+		return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
 	}
 	// A drain of what everybody presents would never end: a person hears of it now.
 	if t.desc.Versions.byHand(t.from) {
@@ -152,14 +150,14 @@ func (r *Rotator) outrank(ctx context.Context, t tail, c Change, do func(context
 	if !fault.Is(err, fault.Fenced) || t.req.Direction != Forward || r.Runs == nil {
 		return res, err
 	}
-	back, unseen := r.lastRun(ctx, RunName(t.desc.ARN, t.req.Token, Back))
+	back, generation, unseen := r.lastRun(ctx, RunName(t.desc.ARN, t.req.Token, Back))
 	if unseen != nil || back.Status == RunAbsent {
 		return res, cmp.Or(unseen, err)
 	}
 	if back.Status == RunRunning || r.Now().Before(back.Stopped.Add(t.policy.FunctionLimit)) {
 		return Result{}, fault.New(fault.Unavailable, "a function of run %s, which was taken back, may still act", back.Name)
 	}
-	c.Rank = rankAgain(t.req.Generation)
+	c.Rank = rankAgain(t.req.Generation, generation)
 	return do(ctx, c)
 }
 
@@ -260,7 +258,8 @@ func revoked(v Versions, req Request) bool {
 	case req.Direction == Forward:
 		return v.Has(req.Token, Current) && !v.Has(req.Token, Rejected)
 	default:
-		return v.Has(req.Token, Rejected) && !v.Has(req.Token, Current) && !v.Has(req.Token, Live(req.Token))
+		return v.Has(req.Token, Rejected) && !v.Has(req.Token, Current) &&
+			!v.Has(req.Token, Live(req.Token)) && !v.Has(req.Token, Candidate(req.Token))
 	}
 }
 
