@@ -34,11 +34,11 @@ func twins(ctx context.Context, s scene, version, current string) (bool, error) 
 	return mine == theirs, nil
 }
 
-// overlooked does the same when no run was there to see that write. Undisturbed,
-// the version that goes or the one that comes back holds AWSPREVIOUS; on a third
-// one it says that this was current in between. But a version that goes without
-// ever having been current hasn't moved AWSPREVIOUS at all, and in pair mode the
-// dead version that holds it has the login that goes.
+// overlooked does the same for a write that no run was there to see. AWSPREVIOUS
+// gives it away: it belongs on the version that goes or on the one that comes
+// back, and a third version that holds it was current in between. There are two
+// exceptions: a version that goes and never was current hasn't moved AWSPREVIOUS,
+// and in pair mode a dead version may hold it that has the login which goes.
 func (r *Rotator) overlooked(ctx context.Context, s scene, goes, stays string) error {
 	v := s.desc.Versions
 	old := v.Holder(Previous)
@@ -151,9 +151,10 @@ func (r *Rotator) unmark(ctx context.Context, s scene, version string, l Label) 
 	return fault.Wrap(fault.Unavailable, r.Store.Detach(ctx, s.desc.ARN, l, version), "taking %s off %s", l, version)
 }
 
-// forgetTwin ends the life of a version whose login or key goes on, or ends,
-// under another version. A login that was declared stolen stays it under the
-// heir, the version that keeps it: storing it again doesn't make it safe.
+// forgetTwin takes the labels off a version whose login or key another version
+// has too, and lives on or ends with that one. If the login was declared stolen,
+// the heir (the version that keeps it) is marked as stolen: storing a login again
+// doesn't make it safe.
 func (r *Rotator) forgetTwin(ctx context.Context, s scene, version, heir string) error {
 	if heir != "" && s.desc.Versions.isStolen(version) {
 		if err := r.markStolen(ctx, s, heir); err != nil {
@@ -168,11 +169,11 @@ func (r *Rotator) forgetTwin(ctx context.Context, s scene, version, heir string)
 	return nil
 }
 
-// storedAgain reports that the version which goes was replaced by one with its
-// own login, put by hand while a promotion was broken off: nothing is to retire.
-// Nor is it when the version that is turned back has the current one's login: it
-// was stored again, or a machine that was overtaken before its claim has made it.
-// The label of the drain's lock is then the last that is taken off.
+// storedAgain reports that nothing is to retire, because the version that goes
+// and the current one have the same login. In a forward run somebody stored it
+// again by hand while a promotion was broken off. In a back run somebody did so
+// with the rejected one, or a machine made it that was overtaken before its claim.
+// The version that goes then loses its labels, RETIRING last: that is the lock.
 func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
 	v, back := t.desc.Versions, t.req.Direction == Back
 	if v.Has(t.from, Disabled) || (!back && (!v.Has(t.from, Previous) || v.unpresented(t.from))) {
@@ -202,8 +203,9 @@ func nothingToRetire(secret string) error {
 	return fault.New(fault.Superseded, "no version of %s is left to retire", secret)
 }
 
-// forgetTwins does so at the end of a tail, for displaced versions with the
-// login that was revoked, if it was touched at all, or with the one that stays.
+// forgetTwins does so at the end of a tail for each displaced version that has
+// the login of the version that stays, or the one that was revoked (unless the
+// target never had that, and so nothing was).
 func (r *Rotator) forgetTwins(ctx context.Context, t tail, untouched bool) error {
 	others := []string{t.from, t.to}
 	if untouched {

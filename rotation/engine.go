@@ -4,6 +4,9 @@
 // (create, set, test, finish, adopt, drain, disable, hold, revoke), the staging
 // labels that carry its state, and the rules that no step may break. It knows
 // no cloud and no database: those stand behind [Store], [Runs] and [Engine].
+//
+// docs/rotation.md tells it in order. Rules such as C6.4 in comments are those of
+// docs/conformance.md.
 package rotation
 
 import (
@@ -65,8 +68,8 @@ type Result struct {
 	Cursor   string        // opaque to everyone but the step that wrote it
 	Evidence []Evidence
 	Notes    []string // what a person should know although the step is done
-	// Untouched is Revoke's answer where the target never had From's credential:
-	// From's login or key, if it is another version's too, lives on as that.
+	// Untouched says that the target never had From's credential, so that Revoke
+	// destroyed nothing: a login or key that another version has too still works.
 	Untouched bool
 }
 
@@ -88,7 +91,7 @@ type Change struct {
 	Back      bool
 	Emergency bool
 	Policy    Policy
-	// RotationToken goes unchanged to PutSecretValue (FACTS C1.4); often empty.
+	// RotationToken goes unchanged to PutSecretValue (rule C1.4); often empty.
 	RotationToken Value
 	// Fence re-reads the labels and fails with fault.Superseded, fault.Fenced or
 	// fault.Rejected when they no longer support this step. An engine calls it

@@ -69,8 +69,8 @@ func (r *Rotator) promote(ctx context.Context, s scene, c Change) (Result, error
 }
 
 // unpend takes AWSPENDING off a promoted version that the machine drives;
-// Secrets Manager cleans up after its own rotations (FACTS C6.3). Left over, it
-// is moved by the next create.
+// Secrets Manager cleans up after its own rotations (rule C6.3). If this fails,
+// the next create moves the label.
 func (r *Rotator) unpend(ctx context.Context, s scene, token string) {
 	if s.policy.Driver != DriverMachine {
 		return

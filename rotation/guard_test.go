@@ -10,7 +10,7 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// What labels say about a version that isn't the one to work on (FACTS C2.5, C2.7).
+// What labels say about a version that isn't the one to work on (rule C2.5, C2.7).
 func TestHeadStepsRefuseAVersionWhoseTurnIsOver(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -41,7 +41,7 @@ func TestHeadStepsRefuseAVersionWhoseTurnIsOver(t *testing.T) {
 }
 
 // A version that was promoted since a step looked isn't changed at its target
-// any more: the fence looks again (FACTS C2.7).
+// any more: the fence looks again (rule C2.7).
 func TestAHeadStepThatIsOvertakenDoesNotAct(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rotation.DriverSecretsManager)

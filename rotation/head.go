@@ -8,7 +8,7 @@ import (
 	"github.com/keyturn/keyturn/fault"
 )
 
-// guardHead applies FACTS C2.3–C2.5 and our own labels. It reports already when
+// guardHead applies rule C2.3–C2.5 and our own labels. It reports already when
 // the token is current: every head step then succeeds without acting.
 func guardHead(v Versions, token string) (already bool, err error) {
 	switch {
@@ -43,7 +43,7 @@ func (r *Rotator) guard(ctx context.Context, s *scene) (already bool, err error)
 }
 
 // lookAgain reads the labels again for a moment while they may be late: reads of
-// Secrets Manager may lag behind its writes (FACTS C4.1).
+// Secrets Manager may lag behind its writes (rule C4.1).
 func (r *Rotator) lookAgain(ctx context.Context, s *scene, late func(Versions) bool) error {
 	for look := 1; look <= looks && late(s.desc.Versions); look++ {
 		if r.sleep(ctx, time.Duration(look)*betweenLooks) != nil {
@@ -180,7 +180,7 @@ func (r *Rotator) claimPending(ctx context.Context, secret, token string) error 
 	}
 	v := desc.Versions
 	if p := v.Holder(Pending); p != "" && p == v.Holder(Current) {
-		// A finished rotation may leave AWSPENDING on the current version (FACTS C6.4).
+		// A finished rotation may leave AWSPENDING on the current version (rule C6.4).
 		err = r.Store.Move(ctx, secret, Pending, token, p)
 	} else {
 		err = r.Store.Attach(ctx, secret, Pending, token)
@@ -299,7 +299,7 @@ const (
 )
 
 // readable waits a moment for the value of a version that was just made: reads
-// of Secrets Manager may lag behind its writes (FACTS C4.1).
+// of Secrets Manager may lag behind its writes (rule C4.1).
 func (r *Rotator) readable(ctx context.Context, c Change) bool {
 	for look := 1; look <= looks; look++ {
 		if _, err := r.Store.Value(ctx, c.Secret, c.To); err == nil {

@@ -71,10 +71,10 @@ func DrainMark(cursor, subject string) string { return readDrainCursor(cursor, s
 // first look, or a login log that is complete for the quiet time. Without
 // either it answers Unknown for ever: zero sessions are no evidence.
 //
-// Past MaxOverlap the policy decides: Hold is fault.DrainExpired, Terminate is
-// Done by "deadline" if at least every node could be looked at. In an emergency
-// it is that in any case, and there is no floor, but for the function limit where
-// From was never current.
+// Past MaxOverlap the policy decides: Hold fails with fault.DrainExpired,
+// Terminate answers Done by "deadline", provided that every node could be looked
+// at. An emergency always terminates and has no floor, except where From was
+// never current: there the function limit has to pass.
 func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Result, error) {
 	now = now.UTC()
 	c := readDrainCursor(cursor, seen.Subject)
@@ -123,8 +123,9 @@ func (c *drainCursor) sight(p Policy, now time.Time, sightings []Evidence) {
 	}
 }
 
-// plain is a manner of proof as the cursor keeps it: parties have written some of
-// them, and it travels as JSON in JSON in JSON.
+// plain makes a text that a party may have written short and free of characters
+// that JSON escapes: the cursor travels as JSON in JSON in JSON, where each would
+// grow eightfold.
 func plain(by string) string {
 	const most = 60
 	if len(by) > most {

@@ -88,8 +88,8 @@ func (v Versions) Displaced() []string {
 	return ids
 }
 
-// pending reports a version that is being made. With AWSPREVIOUS it was current
-// once: then AWSPENDING was left over (FACTS C6.4) and isn't the promise it was.
+// pending reports a version that is being made. One with AWSPREVIOUS was current
+// before: its AWSPENDING was left over (rule C6.4) and nobody is making it.
 func (v Versions) pending(id string) bool {
 	return v.Has(id, Pending) && !v.Has(id, Previous)
 }
@@ -133,8 +133,9 @@ func (v Versions) unclaimed() []string {
 	return ids
 }
 
-// byHand reports that, beside one version, somebody has stored another that may
-// be used: Keyturn marks its own as live before anybody hears of them.
+// byHand reports a version, other than one, that somebody stored by hand and that
+// may be used. It has no LIVE label: Keyturn puts that on its own versions before
+// anybody hears of them.
 func (v Versions) byHand(except string) bool {
 	return slices.ContainsFunc(v.liveBeside(except), func(id string) bool { return !v.Has(id, Live(id)) })
 }

@@ -94,7 +94,7 @@ type Stuck struct {
 }
 
 // slack is what steps themselves may take, retries included: a database's are
-// done within it (DESIGN §8).
+// done within it.
 const slack = 30 * time.Minute
 
 // Limits fills in what the policy leaves open: a head may take twice its limit,

@@ -113,7 +113,7 @@ type scene struct {
 func (r *Rotator) enter(ctx context.Context, step Step, req Request) (scene, error) {
 	if req.Secret == "" || len(req.Token) < 32 || len(req.Token) > 64 {
 		return scene{}, fault.New(fault.InvalidInput, "the event names secret %q and token %q", req.Secret, req.Token).
-			WithHint("secret must be an ARN and the token a version id of 32 to 64 characters (FACTS C1.2)")
+			WithHint("secret must be an ARN and the token a version id of 32 to 64 characters")
 	}
 	policy, err := r.Policies.Policy(req.Secret)
 	if err != nil {
@@ -138,7 +138,7 @@ func (r *Rotator) enter(ctx context.Context, step Step, req Request) (scene, err
 	return scene{req: req, policy: policy, engine: engine, desc: desc, cursor: readCursor(step, req.Cursor)}, nil
 }
 
-// rotatable refuses what nobody may rotate from here (FACTS C2.6).
+// rotatable refuses what nobody may rotate from here (rule C2.6).
 func rotatable(d Description) error {
 	switch {
 	case d.Deleted:

@@ -118,7 +118,8 @@ func (r *Rotator) shows(d Description) page {
 	return wanting
 }
 
-// rank puts stolen credentials first, and then what has its turn only now.
+// rank puts stolen credentials first, then secrets whose hourly retry is due in
+// this round and no other.
 func rank(shown page, o EnsureOptions) int {
 	switch {
 	case shown == alarming:

@@ -8,7 +8,7 @@ import (
 )
 
 // switchedOff refuses a step that the store's own rotation calls although it is
-// cancelled (FACTS C2.2). Runs go on: what was begun has to end (C7.4).
+// cancelled (rule C2.2). Runs go on: what was begun has to end (C7.4).
 func switchedOff(d Description, p Policy) error {
 	if !off(d, p) {
 		return nil
@@ -50,11 +50,11 @@ func patience(s scene) time.Duration {
 	return s.policy.HeadLimit
 }
 
-// stranded decides about an AWSPENDING that the store doesn't promote (FACTS
-// C7.3). The only credential that works is promoted, and one that replaces a
-// stolen one, of which a cancel is no pardon. If both work the store is asked once
-// more. Else the run fails, and its abort discards the new one. What couldn't be
-// seen decides nothing.
+// stranded decides about an AWSPENDING that the store doesn't promote (rule C7.3).
+// If it is the only credential that works it is promoted; so is one that replaces
+// a stolen one: cancelling a rotation doesn't make the stolen one good again. If
+// both work the store is asked once more. Otherwise the run fails, and its abort
+// discards the new one. What couldn't be seen decides nothing.
 func (r *Rotator) stranded(ctx context.Context, s scene) (Result, error) {
 	v, token, limit := s.desc.Versions, s.req.Token, patience(s)
 	wait := func(o Outcome, why string) Result {

@@ -221,7 +221,7 @@ func TestTheEnvironmentSaysNothing(t *testing.T) {
 }
 
 // Even the admin's own secret names no host that the policy doesn't allow
-// (FACTS C4.7).
+// (rule C4.7).
 func TestTheAdminsSecretNamesAllowedHostsOnly(t *testing.T) {
 	t.Parallel()
 	s := servers["18"]

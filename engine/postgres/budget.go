@@ -19,7 +19,7 @@ type Refusals interface {
 const budgetWindow = time.Hour
 
 // budget keeps one step within the failed logins that the policy allows a login
-// in an hour, so that no retry ever locks an account (FACTS C4.15). What the
+// in an hour, so that no retry ever locks an account (rule C4.15). What the
 // ledger knows is read once, before the first attempt. Processes that try at the
 // same moment may each take the last attempt that is left, and one that is killed
 // before it has noted a refusal leaves it uncounted.
@@ -27,8 +27,8 @@ type budget struct {
 	e      *Engine
 	server string
 	limit  int // 0: not bounded
-	// reopens: the step gives somebody back what they had. It counts, and waits
-	// for nothing. An emergency doesn't wait either.
+	// reopens: the step lets a login in again that was working before. Its refused
+	// attempts count, but none is held up; nor are an emergency's.
 	reopens bool
 	// unaudited: the step must not depend on the ledger being there.
 	unaudited bool

@@ -51,7 +51,8 @@ func (s *session) close() {
 }
 
 // undo rolls a transaction back; after a commit it has no effect. It has its own
-// deadline too, and without an answer the session is over, and the transaction.
+// deadline too: a server that doesn't answer by then loses the session, and the
+// transaction with it.
 func undo(ctx context.Context, tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
@@ -83,8 +84,8 @@ func newDialer(s Settings, plaintext bool) (*dialer, error) {
 }
 
 // connect makes exactly one attempt, unless the login was refused too often
-// already; a refusal is counted. The error is the driver's own, but for that:
-// callers look at its SQLSTATE and then name it.
+// already, which is a fault; a refusal is counted. Any other error is the driver's
+// own: callers look at its SQLSTATE before they name it.
 func (d *dialer) connect(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
 	if err := d.budget.allows(ctx, as.user); err != nil {
 		return nil, err
@@ -94,8 +95,8 @@ func (d *dialer) connect(ctx context.Context, address string, as credential, opt
 	return s, err
 }
 
-// unmoved keeps the environment's PG* variables out, each by a word of its own;
-// everything that matters is set by attempt.
+// unmoved gives a value to everything that a PG* variable of the environment could
+// set, so that none is read; attempt then sets what matters.
 const unmoved = "host=localhost port=5432 user=keyturn password=none dbname=postgres sslmode=disable sslrootcert='' sslcert='' sslkey='' " +
 	"sslcertmode=disable sslnegotiation=postgres target_session_attrs=any require_auth='' channel_binding=prefer connect_timeout=60 " +
 	"min_protocol_version=3.0 max_protocol_version=3.0"
@@ -164,7 +165,7 @@ func asAdministrator(statement, idle time.Duration) func(*pgx.ConnConfig) {
 }
 
 // try logs in, and reports the login's warnings as an error: a default role
-// that can't be set is only a WARNING (POSTGRES.md, trap 3).
+// that can't be set is only a WARNING (TestTrap3…).
 func (d *dialer) try(ctx context.Context, address string, as credential, options ...func(*pgx.ConnConfig)) (*session, error) {
 	s, err := d.connect(ctx, address, as, options...)
 	if err != nil {

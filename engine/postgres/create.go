@@ -76,7 +76,7 @@ func pairName(login, identity, suffix string) (string, error) {
 
 // Create implements rotation.Engine: it makes and stores To's value, after a
 // preflight that changes nothing. A value that is there already is kept: only
-// "no such value" leads to making one (FACTS C3.3).
+// "no such value" leads to making one (rule C3.3).
 func (e *Engine) Create(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	t, err := e.open(ctx, c)
 	if err != nil {

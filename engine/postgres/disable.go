@@ -161,7 +161,7 @@ func (e *Engine) Disable(ctx context.Context, c rotation.Change) (rotation.Resul
 }
 
 // close takes LOGIN away, in the locked transaction. VALID UNTIL is never used
-// for it: it would go on ticking through a rollback (POSTGRES.md, trap 1).
+// for it: it would go on ticking through a rollback (TestTrap1…).
 func (t *target) close(ctx context.Context, tx pgx.Tx, claim bool) error {
 	r, err := readRole(ctx, tx, t.from.username)
 	if err != nil {

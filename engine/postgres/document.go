@@ -159,7 +159,7 @@ func (r *fieldReader) names(d *document) {
 }
 
 // parseAdmin decodes the admin's secret. One that RDS manages has a user name
-// and a password only (FACTS C4.8); the host is then the target's.
+// and a password only (rule C4.8); the host is then the target's.
 func parseAdmin(v rotation.Value) (*document, error) {
 	r, err := readFields(v)
 	if err != nil {
@@ -177,7 +177,7 @@ func parseAdmin(v rotation.Value) (*document, error) {
 func (d *document) address() string { return net.JoinHostPort(d.host, strconv.Itoa(d.port)) }
 
 // with returns the value that has another login and password, and every other
-// field as it was (FACTS C3.7).
+// field as it was (rule C3.7).
 func (d *document) with(username string, password rotation.Value) (rotation.Value, error) {
 	fields := maps.Clone(d.fields)
 	for name, text := range map[string]string{"username": username, "password": password.Reveal()} {

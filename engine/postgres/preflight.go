@@ -56,7 +56,7 @@ func (f *findings) fault() error {
 
 // preflight looks for everything that would make this rotation unsafe. It
 // changes nothing. The admin is used only after the current credential has
-// logged in: whoever stored the secret must hold the login (FACTS C4.6).
+// logged in: whoever stored the secret must hold the login (rule C4.6).
 func (t *target) preflight(ctx context.Context) (shape, *findings, error) {
 	if t.from == nil {
 		return shape{}, nil, fault.New(fault.InvalidStage, "version %s of %s has no value", t.c.From, t.c.Secret).
@@ -229,7 +229,7 @@ func (f *findings) room(ctx context.Context, q querier, t *target, s shape) erro
 	return nil
 }
 
-// holders outside pg_stat_activity (POSTGRES.md, trap 9).
+// holders outside pg_stat_activity (TestTrap9…).
 func (f *findings) holders(ctx context.Context, q querier, t *target, s shape) error {
 	subscriptions, err := texts(ctx, q, "SELECT subname::text FROM pg_subscription WHERE subowner = $1", s.from.oid)
 	if err != nil {

@@ -207,7 +207,7 @@ func (t *target) repairOne(ctx context.Context, s *session, o owned, db, identit
 
 // oldReader reports whether a long transaction holds the object: everybody
 // would queue up behind our waiting lock. The admin looks: to the clone the
-// transactions of other logins have no age (POSTGRES.md, trap 5).
+// transactions of other logins have no age (TestTrap5…).
 func (t *target) oldReader(ctx context.Context, db string, o owned) (bool, error) {
 	admin, err := t.asAdmin(ctx, "")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // Set implements rotation.Engine: the database accepts To beside From. It tries
 // To before it makes it, so that a repetition and an attempt whose answer was
-// lost end here (FACTS C4.2); what it sends is never a password.
+// lost end here (rule C4.2); what it sends is never a password.
 //
 // In pair mode the login that comes may still be used under its older password.
 // Then Set answers Wait or Unknown until that is drained.
@@ -37,9 +37,9 @@ func (e *Engine) Set(ctx context.Context, c rotation.Change) (rotation.Result, e
 	return t.setFresh(ctx)
 }
 
-// setFresh tries To without counting a refusal: until this step has made it, it
-// is nobody's account. Both are asked about first, so that no repetition goes on
-// trying To while the others' budgets are spent.
+// setFresh tries To before it makes it, and counts a refusal only if that login
+// existed: otherwise there was no account to lock. Both logins' budgets are asked
+// first, so that retries don't go on trying To while From's is spent.
 func (t *target) setFresh(ctx context.Context) (rotation.Result, error) {
 	for _, login := range []string{t.from.username, t.to.username} {
 		if err := t.dial.budget.allows(ctx, login); err != nil {

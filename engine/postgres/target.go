@@ -130,7 +130,7 @@ func (t *target) useAdmin(ctx context.Context) error {
 	switch {
 	case primary != endpoint && !slices.Contains(t.set.Hosts, primary):
 		return fault.New(fault.PolicyViolation, "the admin's secret names %s, which the policy doesn't allow", primary).
-			WithHint("allowed are %v (FACTS C4.7)", t.set.Hosts)
+			WithHint("allowed are %v", t.set.Hosts)
 	case pooled:
 		return fault.New(fault.PolicyViolation, "the admin would reach %s, which is a pooler", primary).
 			WithHint("let the admin's secret name the primary's host and port, and add it to hosts")

@@ -130,7 +130,7 @@ func reads(p Point) bool {
 	return false
 }
 
-// stale reports an action that may answer from an earlier state (FACTS C4.1).
+// stale reports an action that may answer from an earlier state (rule C4.1).
 func stale(action string) bool { return action == "DescribeSecret" || action == "DescribeExecution" }
 
 // plan says what goes wrong in a walk, and takes down what is called.

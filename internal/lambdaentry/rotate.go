@@ -9,7 +9,7 @@ import (
 )
 
 // rotateEvent is what Secrets Manager sends to a rotation function. Fields that
-// AWS may add later are tolerated (FACTS C1).
+// AWS may add later are tolerated (rule C1).
 type rotateEvent struct {
 	Step          string `json:"Step"`
 	SecretID      string `json:"SecretId"`

@@ -108,7 +108,7 @@ func raise(ctx context.Context, log *slog.Logger, findings []rotation.Finding) [
 
 // hourly is true in one minute of each hour, another one for each secret. A
 // rotation that fails is tried again no oftener: an event for each failure would
-// else be an endless row of failed logins, which locks accounts (FACTS C4.15).
+// else be an endless row of failed logins, which locks accounts (rule C4.15).
 func hourly(secret string, now time.Time) bool {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(secret)) // never fails

@@ -117,13 +117,13 @@ func (s *Store) get(ctx context.Context, in *secretsmanager.GetSecretValueInput)
 	}
 	if out.SecretString == nil {
 		return rotation.Value{}, "", fault.New(fault.InvalidInput, "the secret's value is binary").
-			WithHint("store a JSON document as SecretString (DESIGN §3 lists its fields)")
+			WithHint("store a JSON document as SecretString (docs/policy.md lists its fields)")
 	}
 	return rotation.NewValue(*out.SecretString), aws.ToString(out.VersionId), nil
 }
 
 // Put stores the new version's value. Stages are always sent: without them the
-// version would be current at once (FACTS C3.6).
+// version would be current at once (rule C3.6).
 func (s *Store) Put(ctx context.Context, c rotation.Change, v rotation.Value) error {
 	in := &secretsmanager.PutSecretValueInput{
 		SecretId: &c.Secret, ClientRequestToken: &c.To, SecretString: aws.String(v.Reveal()),

@@ -65,7 +65,7 @@ func refusal(code string, by smithy.ErrorFault) error {
 	return &smithy.GenericAPIError{Code: code, Message: "no", Fault: by}
 }
 
-// FACTS C7.9, and the codes that every AWS service has (API reference, "Common
+// rule C7.9, and the codes that every AWS service has (API reference, "Common
 // errors"). What isn't known is the client's fault, or passes.
 func TestEachErrorCodeHasItsName(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// FACTS C2.2: a rotation that was never switched on isn't one that is off.
+// rule C2.2: a rotation that was never switched on isn't one that is off.
 func TestDescribeTellsOffFromUnsaid(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -39,7 +39,7 @@ func TestDescribeTellsOffFromUnsaid(t *testing.T) {
 	}
 }
 
-// FACTS C1.4: Secrets Manager judges the rotation token, so it must have got it.
+// rule C1.4: Secrets Manager judges the rotation token, so it must have got it.
 func TestPutSendsTheRotationToken(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -10,7 +10,7 @@ import (
 )
 
 // codes are Secrets Manager's documented error codes that are not retried
-// unseen (FACTS C7.9); the SDK has already retried those that may be.
+// unseen (rule C7.9); the SDK has already retried those that may be.
 var codes = map[string]fault.Name{
 	"ThrottlingException":              fault.Throttled,
 	"Throttling":                       fault.Throttled,
