@@ -142,7 +142,7 @@ func (r *Rotator) EnsureRun(ctx context.Context, secret string, o EnsureOptions)
 }
 
 // retryStore asks for the rotation that waits; being told that it waits is the
-// answer that we want (FACTS C7.2).
+// answer that we want (rule C7.2).
 func (r *Rotator) retryStore(ctx context.Context, secret, token string) error {
 	err := r.Store.Rotate(ctx, secret, token)
 	if fault.Is(err, fault.RotationInProgress) {

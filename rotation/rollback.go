@@ -166,7 +166,7 @@ func (r *Rotator) moveBack(ctx context.Context, s scene, old string) error {
 
 // retireRejected takes the drain's lock for the rejected version. A finish that
 // broke off, or the drain that is being turned back, may hold it for the old one.
-// What was just made current may not show as such yet (FACTS C4.1).
+// What was just made current may not show as such yet (rule C4.1).
 func (r *Rotator) retireRejected(ctx context.Context, secret, token, moved string) error {
 	desc, err := r.Store.Describe(ctx, secret)
 	if err != nil {

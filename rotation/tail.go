@@ -142,9 +142,10 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 	})
 }
 
-// outrank lets a forward run act where a rollback has acted that was taken back,
-// as its old credential is stolen or destroyed: the target remembers the rank of
-// that one. No function of it may still be about to move AWSCURRENT.
+// outrank lets a forward run act after a rollback that was taken back because its
+// old credential was stolen or destroyed. The target remembers the rollback's rank
+// and would refuse the run. No function of the rollback may still be about to move
+// AWSCURRENT.
 func (r *Rotator) outrank(ctx context.Context, t tail, c Change, do func(context.Context, Change) (Result, error)) (Result, error) {
 	res, err := do(ctx, c)
 	if !fault.Is(err, fault.Fenced) || t.req.Direction != Forward || r.Runs == nil {
@@ -209,8 +210,8 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 	return nil
 }
 
-// aloneOrAgain is alone, but for a login that was stored again and needn't be
-// retired: then this run is over.
+// aloneOrAgain is alone, except that a login which was stored again and needn't be
+// retired ends this run.
 func (r *Rotator) aloneOrAgain(ctx context.Context, t tail) error {
 	err := r.alone(ctx, t)
 	if err == nil {
@@ -249,8 +250,8 @@ func (r *Rotator) Revoke(ctx context.Context, req Request) (Result, error) {
 	})
 }
 
-// revoked reports that this rotation's tail is over, as a revoke finds it that
-// is called again because its answer was lost.
+// revoked reports that this rotation's tail is over: what a revoke finds when it is
+// called again because its answer was lost.
 func revoked(v Versions, req Request) bool {
 	switch {
 	case v.Holder(Retiring) != "":
@@ -281,7 +282,7 @@ func (r *Rotator) forget(ctx context.Context, t tail, res Result) (Result, error
 	if err := r.forgetTwins(ctx, t, res.Untouched); err != nil {
 		return Result{}, err
 	}
-	// Left over on the current version (FACTS C6.4), it would outlive a put by hand.
+	// Left over on the current version (rule C6.4), it would outlive a put by hand.
 	if err := r.unmark(ctx, t.scene, t.to, Pending); err != nil {
 		return Result{}, err
 	}

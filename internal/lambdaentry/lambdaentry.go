@@ -38,10 +38,10 @@ type Build func(ctx context.Context, log *slog.Logger) (Handler, error)
 // step's garbage is small and its time goes into waiting for answers.
 const gcPercent = 50
 
-// oneProcessor is enough for a step, which waits for one answer after the other,
-// and Lambda gives a function of this size less than one: with more, each turn of
-// a goroutine wakes a thread. It waits for the first event, because a cold start
-// has things to do side by side.
+// oneProcessor is enough for a step, which waits for one answer after the other;
+// with more, every switch between goroutines would wake a thread, and Lambda gives
+// a function of this size less than one anyway. It is set at the first event: a
+// cold start has things to do side by side.
 var oneProcessor = sync.OnceFunc(func() { runtime.GOMAXPROCS(1) })
 
 // Run is the whole main of a function. It doesn't return.

@@ -12,9 +12,9 @@ import (
 
 const redacted = "[redacted]"
 
-// patterns are the ways of secrets into texts, other people's errors: a driver
-// echoes a DSN, a decoder's message a JSON document, a server a statement with a
-// verifier. They are compiled at the first suspicious text, not at every cold start.
+// patterns recognise secrets in texts that others wrote, mostly errors: a driver
+// echoes a DSN, a decoder a JSON document, a server a statement with a verifier.
+// They are compiled at the first suspicious text, not at every cold start.
 var patterns = sync.OnceValue(func() (p struct {
 	// A name, its closing quote in any depth of escaping, and the sign between it
 	// and the value; or, as in SQL, white space alone.
@@ -77,8 +77,8 @@ func redactOnce(text string) string {
 
 const mostText = 8 << 10 // Step Functions' cause takes 32 KiB
 
-// brief redacts what leaves a function. It cuts first, and between two words:
-// half a login isn't recognised.
+// brief redacts what leaves a function. It cuts before that, and only between two
+// words: half a login wouldn't be recognised.
 func brief(text string) string {
 	if len(text) > mostText {
 		text = text[:max(strings.LastIndexFunc(text[:mostText], unicode.IsSpace), 0)] + " …"
