@@ -13,8 +13,12 @@ import (
 	"testing"
 )
 
-// rules is how many rules each section of the contract has.
-var rules = []int{7, 7, 8, 15, 2, 5, 9, 5}
+// rules is how many rules each section of the contract has; of C11, a recipe for
+// each kind of target, how many there are engines for.
+var rules = []struct {
+	section string
+	n       int
+}{{"C1", 7}, {"C2", 7}, {"C3", 8}, {"C4", 15}, {"C5", 2}, {"C6", 5}, {"C7", 9}, {"C8", 5}, {"C9", 7}, {"C11", 2}}
 
 // untested are the rules that nothing here can break, see docs/conformance.md.
 var untested = []string{"C4.11", "C8.3", "C8.4", "C8.5"}
@@ -75,9 +79,9 @@ func testsOf(t *testing.T, path string) map[string]bool {
 func TestEveryRuleIsListedOnce(t *testing.T) {
 	t.Parallel()
 	var want, got []string
-	for i, n := range rules {
-		for j := range n {
-			want = append(want, fmt.Sprintf("C%d.%d", i+1, j+1))
+	for _, r := range rules {
+		for i := range r.n {
+			want = append(want, fmt.Sprintf("%s.%d", r.section, i+1))
 		}
 	}
 	for _, r := range readRows(t) {
