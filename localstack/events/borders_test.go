@@ -170,8 +170,8 @@ func TestAReplacedRuleKeepsItsTargets(t *testing.T) {
 		!cmp.Equal(e.Resources, []string{"arn:aws:events:us-east-1:000000000000:rule/r"}) {
 		t.Errorf("event %+v", e)
 	}
-	if at, err := time.Parse("2006-01-02T15:04:05Z", e.Time); err != nil || at.IsZero() {
-		t.Errorf("time %q", e.Time)
+	if at, err := time.Parse(time.RFC3339, e.Time); err != nil || at.IsZero() || len(e.Time) != len("2026-01-02T03:04:05Z") {
+		t.Errorf("time %q isn't one of whole seconds in UTC", e.Time)
 	}
 }
 
