@@ -54,7 +54,7 @@ func TestReadDerivesTheSituationFromLabels(t *testing.T) {
 		{"promotion broke off beside a displaced one", rotation.Versions{v1: {live(v1)}, v2: {c, r}, v3: {p, live(v3)}}, sm, displaced(v1, v2)},
 		{"rollback broke off after AWSCURRENT", rotation.Versions{v1: {c, r, d}, v2: {pr, x, live(v2)}}, sm, run(v2, rotation.Back)},
 		{"stored and not claimed", rotation.Versions{v1: {c}, v2: {candidate(v2)}}, machine, run(v2, rotation.Head)},
-		{"stored and turned back", rotation.Versions{v1: {c}, v2: {candidate(v2), x}}, machine, nothing},
+		{"stored and turned back", rotation.Versions{v1: {c}, v2: {candidate(v2), x}}, machine, run(v2, rotation.Back)},
 	}
 	for _, tt := range tests {
 		if diff := cmp.Diff(tt.want, rotation.Read(tt.v, tt.driver)); diff != "" {
