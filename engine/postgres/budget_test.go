@@ -117,6 +117,38 @@ func TestSetStaysWithinTheFailedLogins(t *testing.T) {
 	})
 }
 
+// A login that is locked by NOLOGIN isn't locked further: nothing is counted.
+func TestALockedLoginSpendsNoBudget(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.policy.FailedLogins = 2
+		ledger := audit.Refusals{Ledger: audit.Dir{Root: t.TempDir()}}
+		execute(t, w.root("postgres"), "ALTER ROLE "+w.app.User+" NOLOGIN")
+		w.begin(version2)
+		for range 4 {
+			w.again(ledger)
+			w.fails(rotation.Engine.Create, w.change(version1, version2, 1), fault.CredentialRejected)
+		}
+	})
+}
+
+// Once the new login is there, an attempt that it refuses counts: somebody goes on
+// breaking what Set restores.
+func TestARestoredLoginSpendsItsBudget(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.policy.FailedLogins = 2
+		w.again(audit.Refusals{Ledger: audit.Dir{Root: t.TempDir()}})
+		w.head(version1, version2)
+		root, made := w.root("postgres"), w.login(version2).User
+		c := w.change(version1, version2, 1)
+		execute(t, root, "ALTER ROLE "+made+" PASSWORD 'broken'")
+		w.until(rotation.Engine.Set, c, rotation.Done)
+		execute(t, root, "ALTER ROLE "+made+" PASSWORD 'broken'")
+		w.fails(rotation.Engine.Set, c, fault.Blocked)
+	})
+}
+
 // An admin's login is many secrets': they share its budget.
 func TestSecretsShareTheBudgetOfTheirAdmin(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {

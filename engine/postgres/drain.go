@@ -77,7 +77,6 @@ func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion
 	if err := t.useAdmin(ctx); err != nil {
 		return o, err
 	}
-	now := note{OIDs: before.OIDs, At: map[string]time.Time{}}
 	admin, err := t.asAdmin(ctx, "")
 	if err != nil {
 		o.Unseen = append(o.Unseen, unseen(t.primary, err))
@@ -89,7 +88,7 @@ func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion
 	if err != nil {
 		return o, err
 	}
-	now.OIDs = g.oids
+	now := note{OIDs: g.oids, At: map[string]time.Time{}}
 	for _, node := range t.nodes {
 		t.observeNode(ctx, &o, node, g, stays, before, now)
 	}

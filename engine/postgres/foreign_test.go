@@ -96,9 +96,17 @@ func TestALoginThatOthersMadeIsRetired(t *testing.T) {
 		w.head(version1, version2)
 		w.tail(version1, version2)
 		c := w.plant(version3, old.app.User, old.app.Password)
+		execute(t, w.root("postgres"), "ALTER ROLE "+old.app.User+" SUPERUSER")
+		w.fails(rotation.Engine.Disable, c, fault.Blocked)
+		execute(t, w.root("postgres"), "ALTER ROLE "+old.app.User+" NOSUPERUSER")
 		w.until(rotation.Engine.Disable, c, rotation.Done)
 		if err := w.works(w.ctx, version3); err == nil {
 			t.Error("it still works")
+		}
+		// From now on other secrets keep away from it.
+		if got := ask(t, w.root("postgres"), `SELECT count(DISTINCT shobj_description(oid, 'pg_authid')::json->>'secret')::text || count(*)
+			FROM pg_roles WHERE rolname IN ($1, $2) AND shobj_description(oid, 'pg_authid')::json->>'secret' <> ''`, old.app.User, w.login(version2).User); got != "12" {
+			t.Errorf("the comments don't name one secret: %s", got)
 		}
 		w.until(rotation.Engine.Disable, c, rotation.Done)
 		w.until(rotation.Engine.Enable, c, rotation.Done)

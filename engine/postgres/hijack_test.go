@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"testing"
 
+	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
 )
@@ -44,6 +45,45 @@ func TestTheApplicationCantLieAboutItsRights(t *testing.T) {
 				w.begin(version2)
 				c := w.change(version1, version2, 1)
 				w.until(rotation.Engine.Create, c, rotation.Done)
+				w.fails(rotation.Engine.Set, c, fault.PolicyViolation)
+				if got := members(); got != "" {
+					t.Errorf("%s got the rights of %s", got, target)
+				}
+			})
+		})
+	}
+}
+
+// Nor does it when whoever stored the version that comes tells the same lie.
+func TestALieThatAgreesWithThePlantedVersionIsNotBelieved(t *testing.T) {
+	for _, mode := range []string{"fresh", "pair"} {
+		t.Run(mode, func(t *testing.T) {
+			each(t, func(t *testing.T, s *server) {
+				w := newWorld(t, s, "")
+				w.set["mode"] = mode
+				target, members := victim(t, w)
+				app := w.connect(w.app, "web")
+				execute(t, app, "CREATE SCHEMA evil",
+					`CREATE FUNCTION evil.shobj_description(oid, name) RETURNS text LANGUAGE sql AS $$
+						SELECT '{"keyturn":1,"identity":"`+target+`","token":"`+version1+`","gen":1}'::text $$`,
+					"ALTER ROLE "+w.app.User+" SET search_path = evil, pg_catalog")
+				_ = app.Close(w.ctx)
+				if err := s.CaughtUp(w.ctx); err != nil {
+					t.Fatal(err)
+				}
+				planted := target
+				if mode == "fresh" {
+					var err error
+					if planted, err = postgres.FreshName(target, version2); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.begin(version2)
+				c := w.change(version1, version2, 1)
+				w.fields["username"], w.fields["password"] = planted, "chosen-by-the-attacker"
+				if err := w.store.Put(w.ctx, c, rotation.NewValue(encodeJSON(t, w.fields))); err != nil {
+					t.Fatal(err)
+				}
 				w.fails(rotation.Engine.Set, c, fault.PolicyViolation)
 				if got := members(); got != "" {
 					t.Errorf("%s got the rights of %s", got, target)

@@ -90,6 +90,7 @@ func TestTrap11WhoeverWasQuickerIsLookedAtAgain(t *testing.T) {
 		delete(w.set, "statement_timeout")
 
 		again(func(context.Context) error { execute(t, root, "CREATE ROLE "+made); return nil }, "42710")
+		w.fails(rotation.Engine.Set, c, fault.Blocked) // somebody else's, and never ours
 		execute(t, root, "DROP ROLE "+made)
 		again(w.held("CREATE ROLE "+made), "23505")
 		execute(t, root, "DROP ROLE "+made)
@@ -147,6 +148,33 @@ func TestRevokeSeesWhoCameBetweenItsLooks(t *testing.T) {
 		}
 		_ = late.Close(w.ctx)
 		w.until(rotation.Engine.Revoke, back, rotation.Done)
+	})
+}
+
+// The labels are read again before a login is dropped.
+func TestARunThatIsFencedDropsNothing(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.begin(version2)
+		c := w.change(version1, version2, 1)
+		w.until(rotation.Engine.Create, c, rotation.Done)
+		w.until(rotation.Engine.Set, c, rotation.Done)
+		if err := s.CaughtUp(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		back := w.change(version2, version1, 2_000_001)
+		back.Rotation, back.Back, back.Unpresented = version2, true, true
+		back.Fence = func(context.Context) error {
+			if calls++; calls == 2 { // the first is for the password
+				return fault.New(fault.Fenced, "the labels have moved")
+			}
+			return nil
+		}
+		w.fails(rotation.Engine.Revoke, back, fault.Fenced)
+		if got := ask(t, w.root("postgres"), "SELECT count(*)::text FROM pg_roles WHERE rolname = $1", w.login(version2).User); got != "1" {
+			t.Error("a run that was fenced has dropped a login")
+		}
 	})
 }
 

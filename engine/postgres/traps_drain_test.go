@@ -1,9 +1,12 @@
 package postgres_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
@@ -160,15 +163,24 @@ func TestTrap10APoolerHidesConsumers(t *testing.T) {
 			t.Fatalf("through the pooler: %q", got)
 		}
 		w.head(version1, version2)
+		res := w.until(rotation.Engine.Test, w.change(version1, version2, 1), rotation.Done)
+		if !slices.ContainsFunc(res.Evidence, func(e rotation.Evidence) bool { return e.Party == "pooler "+pooler.Address() }) {
+			t.Errorf("the new login wasn't tested through the pooler: %+v", res.Evidence)
+		}
 		w.seen.add("web", w.clock.Now)
-		res := w.until(rotation.Engine.Drain, w.change(version1, version2, 2), rotation.Wait)
-		if !strings.Contains(strings.Join(res.Missing, "\n"), "through pooler "+pooler.Address()) {
-			t.Errorf("the hidden client isn't named: %q", res.Missing)
+		for act, want := range map[string]rotation.Outcome{"Drain": rotation.Wait, "Disable": rotation.Reopened} {
+			res := w.until(steps()[act], w.change(version1, version2, 2), want)
+			if !strings.Contains(strings.Join(res.Missing, "\n"), "through pooler "+pooler.Address()) {
+				t.Errorf("%s doesn't name the hidden client: %q", act, res.Missing)
+			}
 		}
 		_ = client.Close(w.ctx)
 		// The pooler's idle server connections are closed by RECONNECT.
 		w.until(rotation.Engine.Drain, w.change(version1, version2, 2), rotation.Done)
 		w.until(rotation.Engine.Disable, w.change(version1, version2, 2), rotation.Done)
+		if _, err := pgx.Connect(w.ctx, pooler.DSN(w.app)); err == nil { // the pooler remembers that
+			t.Error("the pooler lets the old login in")
+		}
 		w.until(rotation.Engine.Enable, w.change(version1, version2, 3), rotation.Done)
 		if got := ask(t, w.connectTo(pooler.DSN(w.app), "web"), "SELECT current_user::text"); got != w.app.User {
 			t.Errorf("after the enable the pooler serves %s", got)

@@ -11,8 +11,8 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// The tests of this file and of traps_drain_test.go are named after the traps
-// of POSTGRES.md that they keep shut.
+// The tests of this file and of traps_drain_test.go are numbered by the traps that
+// they keep shut: what PostgreSQL does otherwise than one expects of a rotation.
 
 func TestTheIdentityKeepsEverything(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
@@ -145,6 +145,27 @@ func TestTrap3AWrongDefaultRoleFailsTheTest(t *testing.T) {
 	})
 }
 
+// What somebody's hand does to the new login between Set and Test is found.
+func TestWhatWasChangedAfterSetFailsTheTest(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.head(version1, version2)
+		root, made := w.root("postgres"), w.login(version2).User
+		for harm, tc := range map[string]struct{ mend, text string }{
+			"RESET role":                       {"SET role = " + w.app.User, made + " acts on " + s.Primary.Address() + " as " + made},
+			"SET maintenance_work_mem = '7MB'": {"RESET maintenance_work_mem", "differs from " + w.app.User + " in maintenance_work_mem"},
+			"VALID UNTIL '2999-01-01'":         {"VALID UNTIL 'infinity'", "VALID UNTIL"},
+		} {
+			execute(t, root, "ALTER ROLE "+made+" "+harm)
+			if err := w.fails(rotation.Engine.Test, w.change(version1, version2, 1), fault.CredentialRejected); !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("%s is told as %v", harm, err)
+			}
+			execute(t, root, "ALTER ROLE "+made+" "+tc.mend)
+		}
+		w.until(rotation.Engine.Test, w.change(version1, version2, 1), rotation.Done)
+	})
+}
+
 func TestTrap6NothingIsDroppedThatOthersMade(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
 		w := newWorld(t, s, "")
@@ -184,10 +205,17 @@ func TestTrap7SurvivorsReopenOrEnd(t *testing.T) {
 		if got := ask(t, survivor, "SELECT 'alive'"); got != "alive" {
 			t.Error("hold has ended a session")
 		}
+		reader := w.connectTo(s.DSN(s.Replica, w.app), "reader")
+		res = w.until(rotation.Engine.Disable, w.change(version1, version2, 2), rotation.Reopened)
+		if !strings.Contains(strings.Join(res.Missing, "\n"), "reader@127.0.0.1 on "+s.Replica.Address()) {
+			t.Errorf("the replica's survivor isn't named: %q", res.Missing)
+		}
 		w.policy.OnTimeout = rotation.Terminate
 		w.until(rotation.Engine.Disable, w.change(version1, version2, 2), rotation.Done)
-		if err := survivor.QueryRow(w.ctx, "SELECT 1").Scan(new(int)); err == nil {
-			t.Error("terminate has left the session alive")
+		for _, conn := range []*pgx.Conn{survivor, reader} {
+			if err := conn.QueryRow(w.ctx, "SELECT 1").Scan(new(int)); err == nil {
+				t.Error("terminate has left a session alive")
+			}
 		}
 		if err := w.works(w.ctx, version1); err == nil {
 			t.Error("the old login still works")
@@ -323,6 +351,9 @@ func TestTrap13ANewLoginCommitsThePreparedTransaction(t *testing.T) {
 		old := w.connect(w.app, "web")
 		execute(t, old, "BEGIN", "INSERT INTO shop.orders (note) VALUES ('prepared')", "PREPARE TRANSACTION '"+gid+"'")
 		w.head(version1, version2)
+		_ = old.Close(w.ctx)
+		w.seen.add("web", w.clock.Now)
+		w.until(rotation.Engine.Drain, w.change(version1, version2, 2), rotation.Done) // so nobody waits for it
 		renewed := w.connect(w.login(version2), "web")
 		execute(t, renewed, "COMMIT PREPARED '"+gid+"'")
 		if got := ask(t, renewed, "SELECT count(*)::text FROM shop.orders"); got != "2" {
