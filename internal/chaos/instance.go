@@ -82,9 +82,22 @@ func (c *consumers) instance(ctx context.Context, when string) {
 	if err := c.login(ctx, c.known[c.version]); err != nil {
 		c.w.broken("%s login %s (version %s), which the instance uses, is refused: %v", when, c.known[c.version].Username, c.version, err)
 	}
+	if c.conn == nil { // nobody asks anything of it
+		return
+	}
 	if err := c.conn.Ping(ctx); err != nil {
 		c.w.broken("%s the session of the instance is over: %v", when, err)
 	}
+}
+
+// away makes the instance deaf for a while. It holds no session then, so that
+// nothing at the server shows which login it will use.
+func (c *consumers) away(ctx context.Context, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.back = until
+	_ = c.conn.Close(ctx) // it is there from the beginning
+	c.conn = nil
 }
 
 // followed is what holds at the end: nobody is left on another version.

@@ -163,7 +163,9 @@ func (wk *worker) walk(ctx context.Context, sc scene, faults []Fault) (Result, e
 	if err := w.open(ctx); err != nil {
 		return Result{}, fmt.Errorf("setting the stage of %s: %w", w.name, err)
 	}
-	w.consumers.back = w.aws.Clock.Now().Add(w.scene.away)
+	if w.scene.away > 0 {
+		w.consumers.away(ctx, w.aws.Clock.Now().Add(w.scene.away))
+	}
 	w.plan.begin()
 	w.consumers.look(ctx, "at the start")
 	w.begin(ctx)
