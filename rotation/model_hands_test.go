@@ -2,37 +2,12 @@ package rotation_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 
 	"pgregory.net/rapid"
 
 	"github.com/keyturn/keyturn/rotation"
 )
-
-// again lets hands store a login again, which still comes to ends that only a
-// person gets out of.
-var again = flag.Bool("model.again", false, "hands also store the login that is current, or that goes, again")
-
-// handsAgain store a login again, under another version.
-func (m *model) handsAgain() []action {
-	return []action{
-		{"hand: stores the current login again", 1, func(rt *rapid.T) {
-			c := m.credential(m.store.Labels(arn).Holder(rotation.Current))
-			must(m.db.accepts(c) && !m.stolen[c])
-			asked := !m.byHand[m.store.Labels(arn).Holder(rotation.Current)]
-			m.byHand[m.put(c)] = !asked
-		}},
-		{"hand: stores the login again that goes", 1, func(rt *rapid.T) {
-			v := m.store.Labels(arn)
-			goes := v.Holder(rotation.Retiring)
-			must(goes != "" && goes != v.Holder(rotation.Current))
-			c := m.credential(goes)
-			must(m.db.accepts(c) && !m.stolen[c])
-			m.storeAgain(goes)
-		}},
-	}
-}
 
 // storeAgain makes the login of a version that goes current under another one.
 func (m *model) storeAgain(goes string) (version string) {
@@ -62,6 +37,21 @@ func (m *model) hands() []action {
 			must(p != "")
 			m.rt.Logf("%s  a hand takes AWSPENDING off %s", m.now.Format("15:04:05"), m.short(p))
 			_ = m.store.Detach(context.Background(), arn, rotation.Pending, p) // always succeeds
+		}},
+		{"hand: stores the current login again", 1, func(*rapid.T) {
+			current := m.store.Labels(arn).Holder(rotation.Current)
+			c := m.credential(current)
+			must(m.db.accepts(c) && !m.stolen[c])
+			asked := !m.byHand[current]
+			m.byHand[m.put(c)] = !asked
+		}},
+		{"hand: stores the login again that goes", 1, func(*rapid.T) {
+			v := m.store.Labels(arn)
+			goes := v.Holder(rotation.Retiring)
+			must(goes != "" && goes != v.Holder(rotation.Current))
+			c := m.credential(goes)
+			must(m.db.accepts(c) && !m.stolen[c])
+			m.storeAgain(goes)
 		}},
 	}
 }

@@ -101,9 +101,6 @@ func (m *model) actions(hands bool) map[string]func(*rapid.T) {
 	if hands {
 		all = append(all, m.hands()...)
 	}
-	if hands && *again {
-		all = append(all, m.handsAgain()...)
-	}
 	return map[string]func(*rapid.T){
 		"": func(*rapid.T) { m.check() },
 		"next": func(rt *rapid.T) {
