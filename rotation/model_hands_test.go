@@ -21,18 +21,18 @@ func (m *model) storeAgain(goes string) (version string) {
 func (m *model) hands() []action {
 	return []action{
 		{"hand: stores another login", 1, func(*rapid.T) { m.storeAnother() }},
-		{"hand: moves AWSCURRENT back", 1, func(rt *rapid.T) {
+		{"hand: moves AWSCURRENT back", 1, func(*rapid.T) {
 			old := m.store.Labels(arn).Holder(rotation.Previous)
 			must(m.db.accepts(m.credential(old)) && !m.isStolen(old))
 			m.move(rotation.Current, old)
 		}},
-		{"hand: moves AWSCURRENT on", 1, func(rt *rapid.T) {
+		{"hand: moves AWSCURRENT on", 1, func(*rapid.T) {
 			v := m.store.Labels(arn)
 			next := v.Holder(rotation.Pending)
 			must(next != v.Holder(rotation.Current) && m.db.accepts(m.credential(next)) && !m.isStolen(next))
 			m.move(rotation.Current, next)
 		}},
-		{"hand: takes AWSPENDING off", 1, func(rt *rapid.T) {
+		{"hand: takes AWSPENDING off", 1, func(*rapid.T) {
 			p := m.store.Labels(arn).Holder(rotation.Pending)
 			must(p != "")
 			m.rt.Logf("%s  a hand takes AWSPENDING off %s", m.now.Format("15:04:05"), m.short(p))
