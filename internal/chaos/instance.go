@@ -62,6 +62,7 @@ func (c *consumers) silence(inv *invocation) {
 func (c *consumers) answer(req *http.Request) (body any, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.comeBack(context.WithoutCancel(req.Context()))
 	if req.Method != http.MethodPost {
 		return map[string]any{"version": c.version, "done": true}, http.StatusOK
 	}
@@ -98,6 +99,20 @@ func (c *consumers) away(ctx context.Context, until time.Time) {
 	c.back = until
 	_ = c.conn.Close(ctx) // it is there from the beginning
 	c.conn = nil
+}
+
+// comeBack is the first thing that the instance does when it answers again: it
+// works on with what it has. After an emergency it has to be told first.
+func (c *consumers) comeBack(ctx context.Context) {
+	if c.conn != nil {
+		return
+	}
+	conn, err := c.dial(ctx, c.known[c.version], instanceName)
+	if err == nil {
+		c.conn = conn
+	} else if !c.w.scene.entry.stolen {
+		c.w.broken("the instance comes back, and login %s is refused: %v", c.known[c.version].Username, err)
+	}
 }
 
 // followed is what holds at the end: nobody is left on another version.
