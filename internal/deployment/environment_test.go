@@ -1,6 +1,7 @@
 package deployment_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -13,6 +14,13 @@ import (
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/deployment"
 )
+
+// The SDK also looks at the process's own variable, which a shell may have set to
+// work on a local AWS.
+func TestMain(m *testing.M) {
+	_ = os.Unsetenv("AWS_ENDPOINT_URL") // fails for names that can't be one
+	os.Exit(m.Run())
+}
 
 // with is what Lambda sets, and some more.
 func with(more map[string]string) func(string) string {
