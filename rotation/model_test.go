@@ -78,7 +78,7 @@ func (m *model) actions(hands bool) map[string]func(*rapid.T) {
 		{"time passes", 2, m.timePasses},
 		{"schedule", 3, m.schedule},
 		{"Secrets Manager", 3, m.storeWorks},
-		{"its clean-up", 1, func(rt *rapid.T) { must(m.tidy()) }},
+		{"its clean-up", 1, func(*rapid.T) { must(m.tidy()) }},
 		{"machine", 3, m.machineWorks},
 		{"operator rotates", 2, m.operatorRotates},
 		{"operator turns", 2, m.turns},
@@ -342,7 +342,7 @@ func (m *model) stops(rt *rapid.T) {
 }
 
 // cancels is CancelRotateSecret, and what takes it back.
-func (m *model) cancels(rt *rapid.T) {
+func (m *model) cancels(*rapid.T) {
 	must(m.store.Driver == rotation.DriverSecretsManager)
 	if m.cancelled() {
 		m.enable(true)
