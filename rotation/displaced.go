@@ -85,10 +85,10 @@ func (r *Rotator) takeUp(ctx context.Context, t tail) (Result, error) {
 			continue // its own rollback retires it
 		}
 		same, err := twins(ctx, t.scene, id, current)
-		if err != nil {
+		if err != nil && !fault.Is(err, fault.InvalidStage) {
 			return Result{}, err
 		}
-		if !same {
+		if !same { // nor has one that never got a value
 			return Result{Outcome: Done}, r.retireDisplaced(ctx, t, id)
 		}
 		if err := r.markLive(ctx, t.desc.ARN, current); err != nil {

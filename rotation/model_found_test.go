@@ -391,3 +391,52 @@ func TestModelFoundALoginStoredAgainThatGoesBack(t *testing.T) {
 	m.settle()
 	m.settled()
 }
+
+// A version that lost AWSPENDING before it got a value is alive by its label, and
+// an emergency marks it with the others. It used to stop every run: nobody could
+// say whose credential it is.
+func TestModelFoundAStolenVersionWithoutAValue(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, false, false, slowest()[0])
+		defer m.end()
+		current, empty := m.store.Labels(arn).Holder(rotation.Current), m.newVersion()
+		m.store.Edit(arn, func(d *rotation.Description) { d.Versions[empty] = []rotation.Label{rotation.Live(empty)} })
+		e := m.emergency(false)
+		m.settle()
+		m.settled()
+		if v := m.store.Labels(arn); len(v[empty]) > 0 || v.Has(current, rotation.Current) || !e.over {
+			t.Errorf("%s: at the end %s", driver, m.describe())
+		}
+	}
+}
+
+// An emergency makes a version, a person takes its AWSPENDING off, and another
+// emergency finds it: it was never read, so it isn't stolen, and the first may go
+// on with it.
+func TestModelFoundAVersionThatWasNeverCurrentIsNotStolen(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, rotation.DriverMachine, true, false, slowest()[0])
+	defer m.end()
+	m.hurry(m.emergency(false), 0)
+	second := m.emergency(false)
+	m.hurry(second, 0)
+	for len(m.running()) == 0 {
+		m.tick()
+	}
+	run := m.running()[0]
+	for m.execution(run, m.runs.in[run]).at != rotation.StepFinish {
+		m.pass(halfMinute)
+		m.drive(run, 0)
+	}
+	made := m.runs.in[run].Token
+	if err := m.store.Detach(t.Context(), arn, rotation.Pending, made); err != nil {
+		t.Fatal(err)
+	}
+	m.stop(run)
+	m.settle()
+	m.settled()
+	if m.stolen[m.credential(made)] {
+		t.Errorf("the credential of %s was called stolen: %s", m.short(made), m.describe())
+	}
+}

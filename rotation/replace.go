@@ -67,11 +67,12 @@ func (v Versions) replacement(version string) string {
 }
 
 // unstolen lists what is alive beside a stolen current credential and isn't
-// marked yet. What is being made isn't among it: nobody reads it.
+// marked yet. What is being made, or was given up before it was current, isn't
+// among it: nobody has read it, and another emergency may go on with it.
 func (v Versions) unstolen(token string) []string {
 	return slices.DeleteFunc(slices.Concat(v.liveBeside(token), v.Displaced()), func(id string) bool {
 		making := v.pending(id) && !v.Has(id, Current)
-		return id == token || making || v.isStolen(id) || v.Has(id, Current)
+		return id == token || making || v.unpresented(id) || v.isStolen(id) || v.Has(id, Current)
 	})
 }
 

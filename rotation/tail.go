@@ -77,8 +77,10 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if again, err := r.storedAgain(ctx, t); err != nil || again {
-		return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
+	if !t.desc.Versions.Has(t.to, Live(t.to)) || req.Direction == Back { // put by hand, or made too late
+		if again, err := r.storedAgain(ctx, t); err != nil || again {
+			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
+		}
 	}
 	// A drain of what everybody presents would never end: a person hears of it now.
 	if t.desc.Versions.byHand(t.from) {
@@ -103,11 +105,12 @@ func (r *Rotator) Drain(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	// A hand may have stored the very login that is turned back meanwhile: then
-	// everybody presents it, and this drain would never end.
-	if req.Direction == Back && !t.desc.Versions.Has(t.to, Live(t.to)) {
-		if again, err := r.storedAgain(ctx, t); err != nil || again {
-			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
+	// Where hands have been at work another version may have the login that goes.
+	// Everybody presents it then, and this drain would never end.
+	first, byHand := t.cursor.Since.IsZero(), req.Direction == Back && !t.desc.Versions.Has(t.to, Live(t.to))
+	if first || byHand {
+		if err := r.aloneOrAgain(ctx, t); err != nil {
+			return Result{}, err
 		}
 	}
 	return r.act(ctx, t.scene, r.order(t), t.engine.Drain)
