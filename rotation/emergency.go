@@ -146,7 +146,13 @@ func (r *Rotator) Cut(ctx context.Context, req Request) (Result, error) {
 	if err := stolen(s.desc.Versions); err != nil {
 		return Result{}, err
 	}
-	c := s.change(r, current, "", stolen)
+	fence := func(v Versions) error {
+		if !v.isStolen(current) && v.Holder(Current) == current { // it was shown a moment ago
+			return fault.New(fault.Unavailable, "the mark of version %s as stolen doesn't show", current)
+		}
+		return stolen(v)
+	}
+	c := s.change(r, current, "", fence)
 	c.Rank = 0 // the runs that follow have to outrank it
 	return r.act(ctx, s, c, s.engine.Disable)
 }

@@ -167,3 +167,26 @@ func TestAnEmergencyWaitsForMarksThatShowLate(t *testing.T) {
 		}
 	}
 }
+
+// Found by internal/chaos: the mark showed when the cut began and not when it read
+// the labels again, and the emergency ended there.
+func TestACutIsTriedAgainWhenItsMarkShowsLate(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		w := newWorld(t, driver)
+		before := w.store.Labels(arn)
+		req := rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, Generation: 1}
+		_, err := w.MarkStolen(t.Context(), req)
+		w.must(err)
+		late := &lateStore{Store: w.store, shown: []rotation.Versions{w.store.Labels(arn), before}}
+		w.Store = late
+		_, err = w.Cut(t.Context(), req)
+		wantFault(t, err, fault.Unavailable)
+		w.wantLogins("login-1 accepted")
+		res, err := w.Cut(t.Context(), req)
+		if err != nil || res.Outcome != rotation.Done {
+			t.Errorf("%s: %s, %v", driver, res.Outcome, err)
+		}
+		w.wantLogins("login-1 refused")
+	}
+}

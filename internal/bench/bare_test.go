@@ -267,7 +267,6 @@ func (b *bare) oid(admin *pgx.Conn, login string) any { return b.ask(admin, role
 func (b *bare) locked(admin *pgx.Conn, act func()) {
 	b.do(admin, "begin")
 	b.do(admin, "SET LOCAL lock_timeout = 3000")
-	b.do(admin, "SET LOCAL statement_timeout = 10000")
 	b.do(admin, "SELECT pg_advisory_xact_lock(hashtextextended("+pgtest.Literal("keyturn/"+b.Name)+", 0))")
 	act()
 	b.do(admin, "commit")

@@ -20,7 +20,8 @@ const (
 	roomSQL = `SELECT current_setting('password_encryption'),
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
 		(SELECT count(*) FROM pg_stat_activity WHERE usesysid = $1),
-		current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+		current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+			- coalesce(current_setting('reserved_connections', true)::int, 0),
 		(SELECT count(*) FROM pg_stat_activity WHERE datname = $2), coalesce((SELECT datconnlimit FROM pg_database WHERE datname = $2), -1)`
 	subscriptionsSQL = `SELECT subname::text FROM pg_subscription WHERE subowner = $1`
 	forgottenSQL     = `SELECT gid FROM pg_prepared_xacts WHERE owner = $1::name AND prepared < now() - make_interval(secs => $2)`

@@ -1,12 +1,14 @@
 package awsruns_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/localstack"
@@ -55,6 +57,27 @@ func describe(t *testing.T, r *awsruns.Runs, name string, ended bool) rotation.R
 	}
 }
 
+// held waits until an execution's clock runs: an hour that passes before doesn't
+// count.
+func held(t *testing.T, r *awsruns.Runs, name string) {
+	t.Helper()
+	arn := strings.Replace(r.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + name
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		out, err := r.API.(*sfn.Client).GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: &arn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range out.Events {
+			if e.Type == types.HistoryEventTypeWaitStateEntered {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s doesn't wait: %d events", name, len(out.Events))
+		}
+	}
+}
+
 func TestStartIsAClaim(t *testing.T) {
 	t.Parallel()
 	r, running := setup(t)
@@ -69,6 +92,7 @@ func TestStartIsAClaim(t *testing.T) {
 	if run := describe(t, r, "a", false); run.Status != rotation.RunRunning || !run.Stopped.IsZero() {
 		t.Errorf("running: %+v", run)
 	}
+	held(t, r, "a") // Start doesn't wait until the execution has come that far
 	running.Clock.Advance(time.Hour)
 	if run := describe(t, r, "a", true); run.Status != rotation.RunSucceeded || run.Stopped.IsZero() {
 		t.Errorf("ended: %+v", run)
