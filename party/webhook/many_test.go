@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,17 @@ func TestFollowTellsTheCanaryWhoeverHangs(t *testing.T) {
 	res := within(t, presenters(t), party, 8*time.Second)
 	if c.count() != 1 || res.Outcome == rotation.Done || len(res.Missing) > 11 {
 		t.Errorf("%d were told, it is %s: %.300q", c.count(), res.Outcome, res.Missing)
+	}
+}
+
+// Who gave no answer while there was time for looking, and gives one when its turn
+// has come, is told in the same call.
+func TestFollowTellsWhoIsSeenLate(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	c, party := newCrowd(t, 1, 1, func(int) bool { return asked.Add(1) == 1 })
+	if res := within(t, presenters(t), party, 2*time.Second); c.count() != 1 {
+		t.Errorf("it wasn't told: %s %q", res.Outcome, res.Missing)
 	}
 }
 

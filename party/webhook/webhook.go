@@ -218,8 +218,11 @@ func (o order) tell(ctx context.Context, wave []*instance) {
 	until := time.Now().Add(o.patience)
 	for pause := 50 * time.Millisecond; ; pause *= 2 {
 		each(wave, func(i *instance) {
-			if i.state == following || i.state == unseen {
-				o.look(ctx, i)
+			if i.state != following && i.state != unseen {
+				return
+			}
+			if o.look(ctx, i); i.state == behind { // there was no time to see it before
+				o.tellOne(ctx, i)
 			}
 		})
 		left := time.Until(until)
