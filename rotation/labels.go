@@ -142,12 +142,15 @@ func (v Versions) byHand(except string) bool {
 
 // liveBeside lists the versions, other than one, whose credential somebody may
 // rightly use. AWSPREVIOUS alone isn't among them: it stays on a version after
-// its credential is revoked, and in pair mode that login is the next one's. Nor
-// are displaced versions: they go as well.
+// its credential is revoked, and in pair mode that login is the next one's, as is
+// one on which a disable that came late has left its label. Nor are displaced
+// versions: they go as well.
 func (v Versions) liveBeside(except string) []string {
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(v)) {
-		lives := func(l Label) bool { return l == Current || l == Pending || l == Retiring || l == Disabled }
+		lives := func(l Label) bool {
+			return l == Current || l == Pending || l == Retiring || l == Disabled && v.Has(id, Live(id))
+		}
 		if id != except && slices.ContainsFunc(v[id], lives) {
 			ids = append(ids, id)
 		}

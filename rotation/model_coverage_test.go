@@ -82,6 +82,9 @@ func (m *model) witness(p *process, v verdict) {
 		if p.zombie {
 			m.hit("a zombie moves AWSCURRENT")
 		}
+		if _, goes, _ := strings.Cut(to, "→"); p.rejected != "" && goes == m.short(p.rejected) {
+			m.rt.Fatalf("%s promotes version %s, which was turned back before it began: %s", p.name, goes, m.describe())
+		}
 		if m.db.pair {
 			_, to, _ = strings.Cut(to, "→")
 			for id := range labels {

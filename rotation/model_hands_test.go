@@ -84,15 +84,14 @@ func (m *model) move(l rotation.Label, to string) {
 	m.abandon()
 }
 
-// excuse: who makes a version current that is being taken away may find it
-// refused until Keyturn has seen it; and a function that has looked at the labels
-// for the last time refuses it even then.
+// excuse: who makes a login current that is refused finds it refused until Keyturn
+// has seen it; and a function that has read the labels for the last time refuses it
+// even then.
 func (m *model) excuse(version string) {
-	v := m.store.Labels(arn)
-	m.excused = v.Has(version, rotation.Retiring) || v.Has(version, rotation.Disabled) || v.Has(version, rotation.Rejected)
+	m.excused = !m.db.accepts(m.credential(version))
 	for _, p := range m.processes {
-		if m.excused && p.at == atCommit {
-			m.late = p.deadline
+		if p.at == atCommit {
+			m.excused, m.late = true, p.deadline
 		}
 	}
 }

@@ -33,8 +33,9 @@ type process struct {
 	deadline time.Time // Lambda ends it then
 	verdicts chan verdict
 	stopped  chan struct{}
-	zombie   bool // who called it hears nothing of it any more
-	losing   bool // the answer of the call that is being made
+	zombie   bool   // who called it hears nothing of it any more
+	losing   bool   // the answer of the call that is being made
+	rejected string // the version that was turned back when it began
 	returned bool
 	over     bool
 	res      rotation.Result
@@ -85,7 +86,7 @@ func (p *process) heard(err error) error {
 // start makes a process, which stops before it has done anything.
 func (m *model) start(name string, do work) *process {
 	p := &process{
-		name: name, deadline: m.now.Add(m.policy.FunctionLimit),
+		name: name, deadline: m.now.Add(m.policy.FunctionLimit), rejected: m.store.Labels(arn).Holder(rotation.Rejected),
 		verdicts: make(chan verdict), stopped: make(chan struct{}),
 	}
 	// Waiting for the store to catch up would be waiting in real time: the time of

@@ -1,0 +1,60 @@
+package rotation_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// A disable that hung goes on when others have revoked its version, and leaves
+// KEYTURN_DISABLED on it. In pair mode that dead version's login is the one that
+// a later rollback takes away: it used to end as IdentityInUse for ever.
+func TestModelFoundADeadVersionsLabelBesideARollback(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, true, false, slowest()[1])
+		defer m.end()
+		dead := m.store.Labels(arn).Holder(rotation.Current)
+		m.rotateToTheEnd(driver)
+		if err := m.store.Attach(context.Background(), arn, rotation.Disabled, dead); err != nil {
+			t.Fatal(err)
+		}
+		stays := m.store.Labels(arn).Holder(rotation.Current)
+		m.promote(driver)
+		if goes := m.store.Labels(arn).Holder(rotation.Current); m.credential(goes).login != m.credential(dead).login {
+			t.Fatalf("the dead login isn't the new one: %s", m.describe())
+		}
+		m.turnBack()
+		m.settle()
+		m.settled()
+		if !m.store.Labels(arn).Has(stays, rotation.Current) {
+			t.Errorf("at the end: %s", m.describe())
+		}
+	}
+}
+
+// promote makes a new version current, and leaves its drain to others.
+func (m *model) promote(driver rotation.Driver) {
+	before := m.store.Labels(arn).Holder(rotation.Current)
+	if driver == rotation.DriverMachine {
+		m.begin()
+	} else if err := m.rotateSecret(context.Background(), arn, m.newVersion()); err != nil {
+		m.rt.Fatal(err)
+	}
+	const most = 20 // half minutes
+	for range most {
+		if m.store.Labels(arn).Holder(rotation.Current) != before {
+			return
+		}
+		m.tick()
+	}
+	m.rt.Fatalf("nothing is promoted: %s", m.describe())
+}
+
+// rotateToTheEnd waits for the end of the drain, too.
+func (m *model) rotateToTheEnd(driver rotation.Driver) {
+	m.promote(driver)
+	m.settle()
+	m.settled()
+}
