@@ -18,6 +18,7 @@ type cursor struct {
 	Intent  bool      `json:"intent,omitempty"`  // the intent is recorded
 	Seen    string    `json:"seen,omitempty"`    // digest of the last recorded answer
 	Since   time.Time `json:"since,omitzero"`    // when the step began in this run
+	Stays   string    `json:"stays,omitempty"`   // the version beside which the last look at a drain was
 	Started bool      `json:"started,omitempty"` // the store was asked to rotate
 	Retried bool      `json:"retried,omitempty"` // and asked once more when both credentials worked
 }

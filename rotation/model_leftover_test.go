@@ -58,3 +58,28 @@ func (m *model) rotateToTheEnd(driver rotation.Driver) {
 	m.settle()
 	m.settled()
 }
+
+// While a login is turned back a person stores another one, and then goes back to
+// the version which holds the very login that goes: everybody presents it again. It
+// used to be drained for ever; a person hears of it now.
+func TestModelFoundADrainOfALoginThatCameBack(t *testing.T) {
+	t.Parallel()
+	for _, driver := range drivers {
+		m := newModel(t, driver, false, false, slowest()[1])
+		defer m.end()
+		old := m.store.Labels(arn).Holder(rotation.Current)
+		m.promote(driver)
+		again := m.storeAgain(old)
+		m.turnBack()
+		m.drive(rotation.RunName(arn, again, rotation.Back)+"-g1", 0)
+		if m.store.Labels(arn).Holder(rotation.Retiring) != again {
+			t.Fatalf("the login that was stored again doesn't go: %s", m.describe())
+		}
+		m.storeAnother()
+		m.tick()
+		m.tick()
+		m.move(rotation.Current, old)
+		m.settle()
+		m.settled()
+	}
+}

@@ -107,8 +107,8 @@ func (r *Rotator) Drain(ctx context.Context, req Request) (Result, error) {
 	}
 	// Where hands have been at work another version may have the login that goes.
 	// Everybody presents it then, and this drain would never end.
-	first, byHand := t.cursor.Since.IsZero(), req.Direction == Back && !t.desc.Versions.Has(t.to, Live(t.to))
-	if first || byHand {
+	moved, byHand := t.cursor.Stays != t.to, req.Direction == Back && !t.desc.Versions.Has(t.to, Live(t.to))
+	if t.cursor.Stays = t.to; moved || byHand {
 		if err := r.aloneOrAgain(ctx, t); err != nil {
 			return Result{}, err
 		}
