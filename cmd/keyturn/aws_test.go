@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyturn/keyturn/localstack"
 	"github.com/keyturn/keyturn/localstack/awsproto"
+	"github.com/keyturn/keyturn/rotation"
 )
 
 // localAWS starts a local AWS for the rest of the script: localaws.
@@ -33,6 +34,44 @@ func secret(ts *testscript.TestScript, _ bool, args []string) {
 		&secretsmanager.CreateSecretInput{Name: &args[0], SecretString: aws.String("{}")})
 	ts.Check(err)
 	ts.Setenv("ARN", aws.ToString(out.ARN))
+}
+
+// draining gives a secret another current version, and leaves the one before it
+// to a drain: draining NAME.
+func draining(ts *testscript.TestScript, _ bool, args []string) {
+	api := secretsmanager.NewFromConfig(scriptConfig(ts))
+	before := currentVersion(ts, api, args[0])
+	_, err := api.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{SecretId: &args[0], SecretString: aws.String("{}")})
+	ts.Check(err)
+	label(ts, api, args[0], before, rotation.Live(before), rotation.Retiring)
+}
+
+// pending gives a secret a version that isn't current yet: pending NAME.
+func pending(ts *testscript.TestScript, _ bool, args []string) {
+	api := secretsmanager.NewFromConfig(scriptConfig(ts))
+	made, err := api.PutSecretValue(context.Background(), &secretsmanager.PutSecretValueInput{
+		SecretId: &args[0], SecretString: aws.String("{}"), VersionStages: []string{string(rotation.Pending)},
+	})
+	ts.Check(err)
+	version := aws.ToString(made.VersionId)
+	label(ts, api, args[0], version, rotation.Live(version))
+}
+
+// currentVersion is the one that is current.
+func currentVersion(ts *testscript.TestScript, api *secretsmanager.Client, name string) string {
+	out, err := api.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{SecretId: &name})
+	ts.Check(err)
+	return aws.ToString(out.VersionId)
+}
+
+// label puts labels on a version that no other one has.
+func label(ts *testscript.TestScript, api *secretsmanager.Client, name, version string, labels ...rotation.Label) {
+	for _, l := range labels {
+		_, err := api.UpdateSecretVersionStage(context.Background(), &secretsmanager.UpdateSecretVersionStageInput{
+			SecretId: &name, VersionStage: aws.String(string(l)), MoveToVersionId: &version,
+		})
+		ts.Check(err)
+	}
 }
 
 // failing makes a state machine whose executions fail as the emergency's do when

@@ -89,9 +89,20 @@ func command() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(demoCommand(), policyCommand(), rotateCommand(), statusCommand(), rollbackCommand(), emergencyCommand(), resumeCommand(),
-		adoptCommand(), auditCommand())
+	addGroup(root, "Begin:", demoCommand(), policyCommand())
+	addGroup(root, "Rotate:", rotateCommand(), statusCommand(), adoptCommand())
+	addGroup(root, "When something is wrong:", rollbackCommand(), resumeCommand(), emergencyCommand())
+	addGroup(root, "Look back:", auditCommand())
 	return root
+}
+
+// addGroup lists commands under one title.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = title
+		root.AddCommand(cmd)
+	}
 }
 
 // showHelp makes a group of commands refuse a name that it doesn't have: one

@@ -53,11 +53,45 @@ func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, err := deployment.Assemble(cfg, t.settings, operator(), slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	if err != nil {
+		return nil, err
+	}
+	_, err = openTrail(t.settings.AuditDir)
+	return r, err
+}
+
+// operator is who acts, as the audit trail names it.
+func operator() deployment.Actor {
 	actor := deployment.Actor{Name: "operator", Type: audit.Human, Lines: io.Discard}
 	if u, err := user.Current(); err == nil {
 		actor.Name = u.Username
 	}
-	return deployment.Assemble(cfg, t.settings, actor, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	return actor
+}
+
+// managed is a secret that the policy lists, under whatever name it was called.
+type managed struct {
+	*rotation.Rotator
+	desc      rotation.Description
+	situation rotation.Situation
+}
+
+// secret finds a secret by its name or ARN.
+func (t *target) secret(cmd *cobra.Command, name string) (managed, error) {
+	r, err := t.rotator(cmd)
+	if err != nil {
+		return managed{}, err
+	}
+	desc, err := r.Store.Describe(cmd.Context(), name)
+	if err != nil {
+		return managed{}, err
+	}
+	policy, err := r.Policies.Policy(desc.ARN)
+	if err != nil {
+		return managed{}, err
+	}
+	return managed{r, desc, rotation.Read(desc.Versions, policy.Driver)}, nil
 }
 
 // checkMachine refuses what can't be a state machine's ARN: it is part of the
@@ -92,13 +126,16 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 func rotateCommand() *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: "rotate SECRET-ARN", Short: "start a rotation by the state machine", Args: exactly("SECRET-ARN"),
+		Use: "rotate SECRET", Short: "start a rotation by the state machine", Args: exactly("SECRET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := t.rotator(cmd)
+			m, err := t.secret(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			run, err := r.StartHead(cmd.Context(), args[0], uuid.NewString())
+			if err := m.free(); err != nil {
+				return err
+			}
+			run, err := m.StartHead(cmd.Context(), m.desc.ARN, uuid.NewString())
 			if err != nil {
 				return err
 			}
@@ -108,17 +145,30 @@ func rotateCommand() *cobra.Command {
 	})
 }
 
+// free tells at once what the first step of a rotation would be refused for.
+func (m managed) free() error {
+	switch s := m.situation; {
+	case s.Need == rotation.NeedStore, s.Need == rotation.NeedRun && s.Direction == rotation.Head:
+		return fault.New(fault.RotationInProgress, "a rotation of %s isn't over; it is version %s", m.desc.ARN, s.Token).
+			WithHint("keyturn status shows how far it has come; keyturn resume goes on with it, keyturn rollback ends it")
+	case s.Need == rotation.NeedRun:
+		return fault.New(fault.DrainInProgress, "the last rotation of %s isn't over: the labels ask for %s", m.desc.ARN, asked(s)).
+			WithHint("nothing was started; keyturn status shows who is behind")
+	}
+	return nil
+}
+
 // runCommand is a command that asks for a run of one secret and prints what came of it.
 func runCommand(use, short string, ask func(*rotation.Rotator, context.Context, string) (rotation.Ensured, error)) *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: use + " SECRET-ARN", Short: short, Args: exactly("SECRET-ARN"),
+		Use: use + " SECRET", Short: short, Args: exactly("SECRET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := t.rotator(cmd)
+			m, err := t.secret(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			e, err := ask(r, cmd.Context(), args[0])
+			e, err := ask(m.Rotator, cmd.Context(), m.desc.ARN)
 			if err != nil {
 				return err
 			}
@@ -177,34 +227,25 @@ func asked(s rotation.Situation) string {
 func statusCommand() *cobra.Command {
 	var t target
 	return t.flags(&cobra.Command{
-		Use: "status SECRET-ARN", Short: "show the labels, what they ask for and what was seen last", Args: exactly("SECRET-ARN"),
+		Use: "status SECRET", Short: "show the labels, what they ask for and what was seen last", Args: exactly("SECRET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := t.rotator(cmd)
-			if err != nil {
-				return err
-			}
-			desc, err := r.Store.Describe(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			policy, err := r.Policies.Policy(desc.ARN)
+			m, err := t.secret(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, id := range slices.Sorted(maps.Keys(desc.Versions)) {
-				fmt.Fprintf(w, "%s\t%s\n", id, joinLabels(desc.Versions[id]))
+			for _, id := range slices.Sorted(maps.Keys(m.desc.Versions)) {
+				fmt.Fprintf(w, "%s\t%s\n", id, joinLabels(m.desc.Versions[id]))
 			}
-			situation := rotation.Read(desc.Versions, policy.Driver)
-			fmt.Fprintf(w, "asks for\t%s\n", asked(situation))
-			findings, err := r.Findings(cmd.Context(), desc.ARN)
+			fmt.Fprintf(w, "asks for\t%s\n", asked(m.situation))
+			findings, err := m.Findings(cmd.Context(), m.desc.ARN)
 			if err != nil {
 				return err
 			}
 			for _, f := range findings {
 				printFinding(w, f)
 			}
-			records, err := audit.Records(cmd.Context(), audit.Dir{Root: t.settings.AuditDir}, desc.ARN)
+			records, err := audit.Records(cmd.Context(), audit.Dir{Root: t.settings.AuditDir}, m.desc.ARN)
 			if err != nil {
 				return err
 			}

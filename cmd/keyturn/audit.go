@@ -1,0 +1,191 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/internal/lambdaentry"
+	"github.com/keyturn/keyturn/internal/strictjson"
+)
+
+func auditCommand() *cobra.Command {
+	group := &cobra.Command{Use: "audit", Short: "read, verify and complete the audit trail", Args: nothing, RunE: showHelp}
+	group.AddCommand(verifyCommand(), headsCommand(), reconcileCommand())
+	return group
+}
+
+// trailFlag is --audit-dir of a command that needs nothing else of a deployment.
+func trailFlag(cmd *cobra.Command, dir *string) *cobra.Command {
+	cmd.Flags().StringVar(dir, "audit-dir", os.Getenv(deployment.EnvAuditDir), "folder of the audit trail ($"+deployment.EnvAuditDir+")")
+	return cmd
+}
+
+// openTrail refuses a folder that isn't there: a mistyped one would be verified
+// as empty, or begun anew.
+func openTrail(dir string) (audit.Dir, error) {
+	if dir == "" {
+		return audit.Dir{}, fault.New(fault.InvalidInput, "--audit-dir is missing").WithHint("give the folder of the audit trail")
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return audit.Dir{}, fault.Wrap(fault.InvalidInput, fault.New(fault.InvalidInput, "%s", err).
+			WithHint("check that path: functions write the trail to their %s; make the folder if none has run yet", deployment.EnvAuditDir), "opening the audit trail")
+	case err != nil:
+		return audit.Dir{}, fault.Wrap(fault.InvalidInput, err, "opening the audit trail")
+	case !info.IsDir():
+		return audit.Dir{}, fault.New(fault.InvalidInput, "%s isn't a folder", dir).WithHint("give the folder of the audit trail by --audit-dir")
+	}
+	return audit.Dir{Root: dir}, nil
+}
+
+func verifyCommand() *cobra.Command {
+	var dir, known string
+	cmd := trailFlag(&cobra.Command{
+		Use: "verify SECRET-ARN", Short: "find changed, missing, reordered, truncated and foreign records", Args: exactly("SECRET-ARN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ledger, err := openTrail(dir)
+			if err != nil {
+				return err
+			}
+			var heads []audit.Head
+			if known != "" {
+				if heads, err = readHeads(known); err != nil {
+					return err
+				}
+			}
+			return verifyTrail(cmd, ledger, args[0], heads)
+		},
+	}, &dir)
+	cmd.Flags().StringVar(&known, "heads", "", "a file that keyturn audit heads has printed before: each of its heads has to be there still")
+	return cmd
+}
+
+// verifyTrail says that a trail is whole only if there is one: a mistyped ARN has
+// no wrong record either.
+func verifyTrail(cmd *cobra.Command, ledger audit.Dir, secret string, known []audit.Head) error {
+	summary, err := audit.Verify(cmd.Context(), ledger, secret, known...)
+	var findings *audit.FindingsError
+	if errors.As(err, &findings) {
+		for _, f := range findings.Findings {
+			fmt.Fprintln(cmd.OutOrStdout(), f)
+		}
+		return errFailed{fault.New(fault.InvalidInput, "the audit trail of %s isn't whole: %d findings", secret, len(findings.Findings)).
+			WithHint("compare the records above with a copy that was kept elsewhere, and find out who could write to %s", ledger.Root)}
+	}
+	if err != nil {
+		return err
+	}
+	if len(summary.Chains) == 0 {
+		return errFailed{noRecord(ledger, secret)}
+	}
+	for _, chain := range summary.Chains {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s  %d records  %s\n", chain.RotationID, chain.Seq, chain.Hash)
+	}
+	return nil
+}
+
+func noRecord(ledger audit.Dir, secret string) error {
+	return fault.New(fault.InvalidInput, "%s holds no record of %s", ledger.Root, secret).
+		WithHint("give the secret's full ARN, and the folder that the functions write to")
+}
+
+func headsCommand() *cobra.Command {
+	var dir string
+	return trailFlag(&cobra.Command{
+		Use: "heads SECRET-ARN", Short: "print where each chain ends, to be kept elsewhere for a later verify --heads", Args: exactly("SECRET-ARN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ledger, err := openTrail(dir)
+			if err != nil {
+				return err
+			}
+			heads, err := audit.Heads(cmd.Context(), ledger, args[0])
+			if err != nil {
+				return err
+			}
+			if len(heads) == 0 {
+				return errFailed{noRecord(ledger, args[0])}
+			}
+			out := json.NewEncoder(cmd.OutOrStdout())
+			for _, h := range heads {
+				if err := out.Encode(h); err != nil {
+					return fault.Wrap(fault.Unavailable, err, "printing the heads")
+				}
+			}
+			return nil
+		},
+	}, &dir)
+}
+
+// readHeads reads one JSON object a line.
+func readHeads(file string) ([]audit.Head, error) {
+	text, err := os.ReadFile(file) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return nil, fault.Wrap(fault.InvalidInput, err, "reading the heads")
+	}
+	var heads []audit.Head
+	for n, line := range strings.Split(string(text), "\n") {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		var h audit.Head
+		if err := strictjson.Decode([]byte(line), &h); err != nil || h.RotationID == "" {
+			return nil, fault.New(fault.InvalidInput, "line %d of %s is no head of a chain", n+1, file).
+				WithHint("keyturn audit heads prints them, one JSON object a line")
+		}
+		heads = append(heads, h)
+	}
+	if len(heads) == 0 {
+		return nil, fault.New(fault.InvalidInput, "%s holds no heads", file).WithHint("keyturn audit heads prints them, one JSON object a line")
+	}
+	return heads, nil
+}
+
+func reconcileCommand() *cobra.Command {
+	var dir string
+	return trailFlag(&cobra.Command{
+		Use: "reconcile LOG", Short: "chain the records that a function could only print, because the trail couldn't be reached", Args: exactly("LOG"),
+		Long: "LOG holds JSON lines as functions print them; - is standard input. Lines that are no audit records, and\n" +
+			"records that are in their chain, are passed over: the same log may be read any number of times.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ledger, err := openTrail(dir)
+			if err != nil {
+				return err
+			}
+			return reconcile(cmd, ledger, args[0])
+		},
+	}, &dir)
+}
+
+func reconcile(cmd *cobra.Command, ledger audit.Dir, log string) error {
+	in := io.NopCloser(cmd.InOrStdin())
+	if log != "-" {
+		file, err := os.Open(log) // #nosec G304 -- the operator names the file
+		if err != nil {
+			return fault.Wrap(fault.InvalidInput, err, "opening the log")
+		}
+		in = file
+	}
+	defer func() { _ = in.Close() }() // it was only read
+	actor := operator()
+	journal := &audit.Journal{
+		Ledger: ledger, Actor: actor.Name, ActorType: actor.Type, Redact: lambdaentry.Redact,
+		Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+	}
+	n, err := journal.Reconcile(cmd.Context(), in)
+	if err != nil {
+		return fault.Wrap(fault.AuditUnavailable, err, "reconciling %s, after %d records", log, n)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "chained %d\n", n)
+	return nil
+}
