@@ -178,7 +178,7 @@ func (w *walk) pass(inv *invocation, end time.Time) {
 	for w.aws.Clock.Now().Before(end) && !inv.dead.Load() {
 		time.Sleep(300 * time.Microsecond)
 		if w.functions.alone(inv) || time.Since(began) > patience {
-			w.aws.Clock.Advance(time.Second)
+			w.advance(time.Second)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type Kind string
 const (
 	CrashBefore Kind = "crash before"
 	CrashAfter  Kind = "crash after"
+	HalfOpen    Kind = "crash after, and the server doesn't hear of it"
 	ResetBefore Kind = "connection reset before it was sent"
 	AnswerLost  Kind = "time-out after it was carried out"
 	Throttle    Kind = "throttled"
@@ -101,7 +102,7 @@ func kinds(p Point) []Kind {
 		}
 		return append(all, more...)
 	case layerPostgres:
-		return append([]Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost}, more...)
+		return append([]Kind{CrashBefore, CrashAfter, HalfOpen, ResetBefore, AnswerLost}, more...)
 	case layerAudit: // whoever records has a time of his own for it
 		return []Kind{CrashBefore, CrashAfter, ResetBefore, AnswerLost, HangBefore, HangAfter}
 	case layerInstance: // as whoever asks it

@@ -46,6 +46,7 @@ type proxy struct {
 
 	mu    sync.Mutex
 	links map[*link]bool
+	left  []leftOpen
 }
 
 // link is one connection of a client, and ours to the server.
@@ -57,7 +58,20 @@ type link struct {
 	in     *bufio.Reader
 	out    *bufio.Reader
 	stored map[string]string // prepared statements by name
+	within bool              // a transaction
+	kept   bool              // the server has it still
 }
+
+// leftOpen is a connection that the server has, and its client hasn't any more.
+type leftOpen struct {
+	server net.Conn
+	until  time.Time
+}
+
+// keepalive is when a server finds out that nobody is left on a connection on
+// which nothing happens; one in a transaction it ends when the session's
+// idle_in_transaction_session_timeout is over.
+const keepalive = 10 * time.Minute
 
 func newProxy(ctx context.Context, w *walk, wire *wire) (*proxy, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -85,6 +99,7 @@ func (p *proxy) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
 func (p *proxy) close() {
 	_ = p.listener.Close() // ends Accept
+	p.expire(time.Time{})
 	p.cut(func(*link) bool { return true })
 	p.work.Wait()
 }
@@ -96,21 +111,52 @@ func (p *proxy) cut(which func(*link) bool) {
 	for l := range p.links {
 		if which(l) {
 			_ = l.client.Close() // either side's error shows that it is cut
-			if l.server != nil {
+			if l.server != nil && !l.kept {
 				_ = l.server.Close()
 			}
 		}
 	}
 }
 
+// leave keeps an invocation's connections open at the server, with their
+// transactions and locks.
+func (p *proxy) leave(inv *invocation, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		if l.inv != inv || l.server == nil || l.kept {
+			continue
+		}
+		l.kept = true
+		until := now.Add(keepalive)
+		if l.within {
+			until = now.Add(functionLimit)
+		}
+		p.left = append(p.left, leftOpen{l.server, until})
+	}
+}
+
+// expire ends what the server has found out by now; all of it at no time.
+func (p *proxy) expire(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = slices.DeleteFunc(p.left, func(l leftOpen) bool {
+		over := now.IsZero() || !now.Before(l.until)
+		if over {
+			_ = l.server.Close() // nobody is there to hear of it
+		}
+		return over
+	})
+}
+
 func (l *link) serve() {
 	defer func() {
 		_ = l.client.Close()
 		l.p.mu.Lock()
-		server := l.server
+		server, kept := l.server, l.kept
 		delete(l.p.links, l)
 		l.p.mu.Unlock()
-		if server != nil {
+		if server != nil && !kept {
 			_ = server.Close()
 		}
 	}()
@@ -150,7 +196,7 @@ func (l *link) serve() {
 		if changed {
 			l.p.w.consumers.look(context.Background(), "after a statement of "+l.who())
 		}
-		if kind == CrashAfter || kind == AnswerLost || kind == HangAfter {
+		if kind == CrashAfter || kind == HalfOpen || kind == AnswerLost || kind == HangAfter {
 			l.fail(kind)
 			return
 		}
@@ -176,6 +222,9 @@ func (l *link) at(name string) Kind {
 
 func (l *link) fail(kind Kind) {
 	switch kind {
+	case HalfOpen:
+		l.p.leave(l.inv, l.p.w.aws.Clock.Now())
+		_ = l.p.w.crash(l.inv)
 	case CrashBefore, CrashAfter:
 		_ = l.p.w.crash(l.inv)
 	case HangBefore, HangAfter:
@@ -312,6 +361,9 @@ func (l *link) answer(login bool) (whole []byte, changed bool, err error) {
 		case 'C':
 			changed = changed || slices.Contains(changes, string(bytes.TrimRight(m[5:], "\x00")))
 		case 'Z':
+			l.p.mu.Lock()
+			l.within = m[5] != 'I'
+			l.p.mu.Unlock()
 			return whole, changed && m[5] == 'I', nil
 		case 'R': // the server waits for the client, but for AuthenticationOk and the last proof
 			kind := binary.BigEndian.Uint32(m[5:])

@@ -41,7 +41,7 @@ func (w *walk) settle(ctx context.Context) Result {
 			break
 		}
 		if running {
-			w.aws.Clock.Advance(step)
+			w.advance(step)
 			step = min(2*step, time.Minute)
 			continue
 		}
@@ -62,7 +62,7 @@ func (w *walk) settle(ctx context.Context) Result {
 		if ticks++; ticks > mostTicks {
 			return w.unended(ctx, res)
 		}
-		w.aws.Clock.Advance(time.Minute)
+		w.advance(time.Minute)
 		need := rotation.Read(v, w.scene.entry.driver).Need
 		if ticks%90 == 0 && need == rotation.NeedReplace && res.Stuck < 5 {
 			res.Stuck++ // the watchdog has told that it needs a person
@@ -83,6 +83,12 @@ func (w *walk) settle(ctx context.Context) Result {
 	}
 	w.broken("the walk took too long")
 	return w.unended(ctx, res)
+}
+
+// advance lets time pass for everybody, the server too.
+func (w *walk) advance(d time.Duration) {
+	w.aws.Clock.Advance(d)
+	w.proxy.expire(w.aws.Clock.Now())
 }
 
 // unended says where a rotation is that doesn't end.

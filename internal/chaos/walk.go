@@ -65,6 +65,7 @@ secrets:
 {{- end}}
       hosts: ["{{.Host}}"]
       admin: {{.Admin}}
+      lock_timeout: 300ms
       root_ca_file: {{.CA}}
 `))
 
