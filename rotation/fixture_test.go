@@ -180,7 +180,7 @@ func newWorld(t *testing.T, driver rotation.Driver) *world {
 		Store: store, Engines: w.target, Runs: w.runs, Journal: w.journal,
 		Policies: policies{rotation.Policy{
 			Secret: arn, Kind: "target", Driver: driver, Hold: 30 * time.Second,
-			HeadLimit: time.Minute, FunctionLimit: 10 * time.Second, Hash: "h",
+			HeadLimit: time.Minute, FunctionLimit: functionLimit, Hash: "h",
 		}},
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 		Sleep: func(ctx context.Context, d time.Duration) error { w.slept += d; return ctx.Err() },

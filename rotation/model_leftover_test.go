@@ -83,3 +83,40 @@ func TestModelFoundADrainOfALoginThatCameBack(t *testing.T) {
 		m.settled()
 	}
 }
+
+// A create that hangs before it claims AWSPENDING is tried again during another
+// one's drain, and given up; then it goes on and claims. In pair mode that version
+// has the login of the current one, and was never set. It used to count as one that
+// may be presented: when the current one was displaced, its drain ended as
+// IdentityInUse for ever.
+func TestModelFoundAClaimAfterItsRunWasGivenUp(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, rotation.DriverMachine, true, false, slowest()[1])
+	defer m.end()
+	slow, given := m.begin()
+	m.drive(given, 1)
+	hung := m.inFlight[given]
+	m.until(hung, "Attach PENDING")
+	m.retry(hung)
+	_, run := m.begin()
+	m.toItsEnd(run)
+	for m.runs.runs[given].Status == rotation.RunRunning && m.drive(given, 0) {
+	}
+	m.letGo(hung, 0)
+	if !m.store.Labels(arn).Has(slow, rotation.Pending) {
+		t.Fatalf("labels before another login is stored: %s", m.describe())
+	}
+	m.storeAnother()
+	m.settle()
+	m.settled()
+}
+
+// toItsEnd drives one run alone.
+func (m *model) toItsEnd(run string) {
+	const most = 20 // steps
+	for n := 0; m.runs.runs[run].Status == rotation.RunRunning; n++ {
+		if !m.drive(run, 0) || n > most {
+			m.rt.Fatalf("%s doesn't end: %s", m.short(run), m.describe())
+		}
+	}
+}

@@ -204,6 +204,23 @@ func (r *Rotator) tooLate(ctx context.Context, s scene) error {
 		WithHint("version %s stays current; rotate again if it is the one that is bad", s.req.Token)
 }
 
+// abandon gives up a version that never got AWSPENDING, once no function of this
+// run can claim it any more: that one would be pending and no candidate, which
+// says that it may be presented.
+func (r *Rotator) abandon(ctx context.Context, s scene) (Result, error) {
+	token, now := s.req.Token, r.Now().UTC()
+	if s.cursor.Since.IsZero() {
+		s.cursor.Since = now
+	}
+	if left := s.cursor.Since.Add(s.policy.FunctionLimit).Sub(now); left > 0 && s.desc.Versions.Has(token, Candidate(token)) {
+		return Result{
+			Outcome: Wait, After: left, Cursor: s.cursor.after(Wait),
+			Missing: []string{"a function that was to claim AWSPENDING for " + token + " may still run"},
+		}, nil
+	}
+	return Result{Outcome: Done, Notes: []string{"the version never got AWSPENDING"}}, r.unmark(ctx, s, token, Candidate(token))
+}
+
 // abort ends a head that failed: it is done when the old credential is current
 // and alone. A token that was promoted all the same stays; it isn't this run's
 // business to turn back what works.
@@ -216,7 +233,7 @@ func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
 		r.ensureLater(ctx, s.desc.ARN)
 		return Result{Outcome: Promoted}, nil
 	case !v.Has(token, Pending) && !v.Has(token, Rejected) && !v.Has(token, Live(token)):
-		return Result{Outcome: Done, Notes: []string{"the version never got AWSPENDING"}}, r.unmark(ctx, s, token, Candidate(token))
+		return r.abandon(ctx, s)
 	case revoked(v, Request{Token: token, Direction: Back}) && !v.Has(token, Pending):
 		return Result{Outcome: Done}, nil
 	}

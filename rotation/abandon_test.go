@@ -1,0 +1,50 @@
+package rotation_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+)
+
+// functionLimit is that of the fixture's policy.
+const functionLimit = 10 * time.Second
+
+// A machine's create that was killed between its two writes is taken up again.
+func TestCreateKilledBeforeItClaimedPending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	w.store.Fail = func(c rotationtest.Call) error {
+		if c.Op == "Attach" && c.Label == rotation.Pending {
+			w.store.Fail = nil
+			return fault.New(fault.Unavailable, "killed")
+		}
+		return nil
+	}
+	wantFault(t, w.rotate(v2), fault.Unavailable)
+	w.must(w.rotate(v2))
+	w.wantLabels("1:LIVE+PREVIOUS+RETIRING 2:CURRENT+LIVE")
+	w.must(w.tail(v2, rotation.Forward))
+	w.wantLabels("1:PREVIOUS 2:CURRENT+LIVE")
+}
+
+func TestAbortTakesTheCandidatesLabelOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	change := rotation.Change{Secret: arn, To: v3, Policy: rotation.Policy{Driver: rotation.DriverMachine}}
+	w.must(w.store.Put(t.Context(), change, rotation.NewValue("login-3")))
+	req := rotation.Request{Secret: arn, Token: v3, Direction: rotation.Head, Generation: 1}
+	res, err := w.Rollback(t.Context(), req)
+	w.must(err)
+	if res.Outcome != rotation.Wait || res.After != functionLimit || len(w.store.Labels(arn)[v3]) == 0 {
+		t.Errorf("a function may still claim it: %s, after %s, labels %s", res.Outcome, res.After, w.labels())
+	}
+	req.Cursor, w.now = res.Cursor, w.now.Add(res.After)
+	res, err = w.Rollback(t.Context(), req)
+	w.must(err)
+	if res.Outcome != rotation.Done || len(w.store.Labels(arn)[v3]) > 0 {
+		t.Errorf("%s, labels %s", res.Outcome, w.labels())
+	}
+}
