@@ -13,6 +13,7 @@ var (
 	Verifier  = verifier
 
 	Eventually = eventually
+	IdleLimit  = idleLimit
 )
 
 // Document is a secret's value as ParseDocument has read it.

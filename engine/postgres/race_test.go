@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
 )
@@ -62,7 +63,7 @@ func (w *world) held(statement string) func(context.Context) error {
 func TestTrap11WhoeverWasQuickerIsLookedAtAgain(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
 		w := newLogin(t, s)
-		w.policy.FunctionLimit = time.Minute // so long our transactions may lie open
+		w.policy.FunctionLimit = time.Minute // our transactions may lie open for 15 s
 		w.begin(version2)
 		c := w.change(version1, version2, 1)
 		w.until(rotation.Engine.Create, c, rotation.Done)
@@ -117,12 +118,25 @@ func TestATransactionThatLayOpenTooLongIsTriedAgain(t *testing.T) {
 	})
 }
 
+// However long functions may run: whoever repeats a step against the lock of one
+// that was killed gives up after 6 times lock_timeout, 3 s.
+func TestATransactionLiesOpenForLessThanAStepIsRepeated(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[time.Duration]time.Duration{
+		0: 15 * time.Second, time.Second: time.Second, time.Minute: 15 * time.Second, 15 * time.Minute: 15 * time.Second,
+	} {
+		if got := postgres.IdleLimit(limit); got != want {
+			t.Errorf("functions of %s: %s, want %s", limit, got, want)
+		}
+	}
+}
+
 // The login of a version that is discarded may be used until its password is gone:
 // a session that began after the first look keeps the login from being dropped.
 func TestRevokeSeesWhoCameBetweenItsLooks(t *testing.T) {
 	each(t, func(t *testing.T, s *server) {
 		w := newLogin(t, s)
-		w.policy.FunctionLimit = time.Minute // so long our transactions may lie open
+		w.policy.FunctionLimit = time.Minute // our transactions may lie open for 15 s
 		w.begin(version2)
 		c := w.change(version1, version2, 1)
 		w.until(rotation.Engine.Create, c, rotation.Done)

@@ -159,7 +159,7 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 		return s, nil
 	}
 	as := t.admin.login()
-	s, err := t.dial.connect(ctx, node, as, asAdministrator(time.Duration(t.set.StatementTimeout), t.idle()))
+	s, err := t.dial.connect(ctx, node, as, asAdministrator(time.Duration(t.set.StatementTimeout), idleLimit(t.c.Policy.FunctionLimit)))
 	if err != nil {
 		return nil, fault.Wrap(fault.CredentialRejected, named(err, "logging in on "+node), "using the admin's login %s", as.user)
 	}
@@ -172,13 +172,18 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 	return s, nil
 }
 
-// idle is how long one of our transactions may lie open between two statements:
-// no function lives longer.
-func (t *target) idle() time.Duration {
-	if t.c.Policy.FunctionLimit < time.Second {
-		return time.Minute
+// mostIdle is less than a step's repetitions take while they wait for a lock, 6
+// times lock_timeout: what a function held that was killed is free before its
+// caller gives up.
+const mostIdle = 15 * time.Second
+
+// idleLimit is how long one of our transactions may lie open between two
+// statements: no function lives longer.
+func idleLimit(functionLimit time.Duration) time.Duration {
+	if functionLimit < time.Second {
+		return mostIdle
 	}
-	return t.c.Policy.FunctionLimit
+	return min(functionLimit, mostIdle)
 }
 
 // release ends the step's admin sessions, side by side: some may be silent.

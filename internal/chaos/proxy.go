@@ -68,10 +68,15 @@ type leftOpen struct {
 	until  time.Time
 }
 
-// keepalive is when a server finds out that nobody is left on a connection on
-// which nothing happens; one in a transaction it ends when the session's
-// idle_in_transaction_session_timeout is over.
-const keepalive = 10 * time.Minute
+// A server ends a transaction on which nothing happens by the session's
+// idle_in_transaction_session_timeout, and finds out by TCP's keepalive that nobody
+// is left on a connection. Whoever waits for such a transaction's lock gives up
+// after lock_timeout, its default here; the walk waits a tenth of it.
+const (
+	idleLimit   = 15 * time.Second
+	keepalive   = 10 * time.Minute
+	lockTimeout = 3 * time.Second
+)
 
 func newProxy(ctx context.Context, w *walk, wire *wire) (*proxy, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -130,7 +135,7 @@ func (p *proxy) leave(inv *invocation, now time.Time) {
 		l.kept = true
 		until := now.Add(keepalive)
 		if l.within {
-			until = now.Add(functionLimit)
+			until = now.Add(idleLimit)
 		}
 		p.left = append(p.left, leftOpen{l.server, until})
 	}
@@ -358,6 +363,10 @@ func (l *link) answer(login bool) (whole []byte, changed bool, err error) {
 		}
 		whole = append(whole, m...)
 		switch m[0] {
+		case 'E':
+			if bytes.Contains(m, []byte("C55P03\x00")) { // lock_not_available
+				l.p.w.advance(lockTimeout)
+			}
 		case 'C':
 			changed = changed || slices.Contains(changes, string(bytes.TrimRight(m[5:], "\x00")))
 		case 'Z':
