@@ -12,6 +12,7 @@ SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO_FLAGS ?=
 FUZZTIME   ?= 10s
 CHAOS_FLAGS ?=
+MODEL_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint vuln verify build functions deps deps-demo deps-asl clean
@@ -43,8 +44,8 @@ fuzz: ## fuzz every decoder and the redaction, FUZZTIME (10s) each; seeds alone 
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$folder" || exit 1; \
 	done
 
-model: ## search by chance for an order of events that the model's fixed seed doesn't draw
-	$(GO) test -count=1 -timeout 1h -run '^TestModel$$' ./rotation -model.search
+model: ## search longer orders of events than make test draws (MODEL_FLAGS="-rapid.checks 1000")
+	$(GO) test -count=1 -timeout 1h -run '^TestModel$$' ./rotation -model.search $(MODEL_FLAGS)
 
 planted: ## plant defects in rotation/, one at a time, each of which the model test has to find; half an hour
 	$(GO) test -count=1 -tags planted -timeout 2h -v -run '^TestPlantedDefectsAreFound$$' ./rotation

@@ -133,6 +133,7 @@ var leastDrawn = map[string]int{
 	"action: emergency":                              20,
 	"action: emergency works":                        7,
 	"action: goes on":                                15,
+	"action: hand: locks the pending login":          2,
 	"action: hand: moves AWSCURRENT back":            5,
 	"action: hand: stores another login":             8,
 	"action: hand: stores the current login again":   5,

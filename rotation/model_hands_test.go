@@ -3,6 +3,8 @@ package rotation_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"pgregory.net/rapid"
 
@@ -38,6 +40,7 @@ func (m *model) hands() []action {
 			m.rt.Logf("%s  a hand takes AWSPENDING off %s", m.now.Format("15:04:05"), m.short(p))
 			_ = m.store.Detach(context.Background(), arn, rotation.Pending, p) // always succeeds
 		}},
+		{"hand: locks the pending login", 1, func(*rapid.T) { m.lockPending() }},
 		{"hand: stores the current login again", 1, func(*rapid.T) {
 			current := m.store.Labels(arn).Holder(rotation.Current)
 			c := m.credential(current)
@@ -54,6 +57,40 @@ func (m *model) hands() []action {
 			m.storeAgain(goes)
 		}},
 	}
+}
+
+// lockPending is somebody at the target who locks a new login before it is current.
+// A rotation gets there first.
+func (m *model) lockPending() {
+	const most = 4 // steps
+	for range most {
+		if p := m.pendingThatWorks(); p != "" {
+			m.rt.Logf("%s  a hand locks the login of version %s", m.now.Format("15:04:05"), m.short(p))
+			m.db.roles[m.credential(p).login].open = false
+			return
+		}
+		if names := m.running(); !m.secretsManager(0) {
+			must(len(names) > 0)
+			m.drive(names[0], 0)
+		}
+	}
+	must(false)
+}
+
+// pendingThatWorks is a pending version, never current, whose login works. From where a finish has proven it
+// there is no way to tell that it doesn't any more.
+func (m *model) pendingThatWorks() (version string) {
+	v := m.store.Labels(arn)
+	pending := v.Holder(rotation.Pending)
+	proven := slices.ContainsFunc(m.processes, func(p *process) bool { return strings.Contains(p.name, "finish") })
+	presented := !v.Has(pending, rotation.Candidate(pending)) || v.Has(pending, rotation.Current)
+	if proven || presented || !m.db.accepts(m.credential(pending)) {
+		return ""
+	}
+	if m.db.roles[m.credential(pending).login].token != pending {
+		return ""
+	}
+	return pending
 }
 
 // storeAnother gives AWSCURRENT a login that nobody has heard of.

@@ -29,7 +29,7 @@ func plantedDefects() []planted {
 		{"a rollback doesn't outrank the run that it turns back", "rotator.go", "return 2*perDirection + perRollback*generation", "return generation"},
 		{"a rejected version is promoted all the same", "head.go", "case v.Has(token, Rejected):\n\t\treturn false, fault.New", "case false:\n\t\treturn false, fault.New"},
 		{"a rollback moves AWSCURRENT without enabling", "rollback.go", "res, err := s.engine.Enable(ctx, c)", "res, err := Result{Outcome: Done}, error(nil)"},
-		{"a login that comes back isn't proven", "finish.go", "if err != nil || tested.Outcome != Done {\n\t\treturn tested, err", "if false {\n\t\treturn tested, err"},
+		{"finish doesn't prove the new login", "finish.go", "if err != nil || tested.Outcome != Done {\n\t\treturn tested, err", "if false {\n\t\treturn tested, err"},
 		{"a version that is discarded counts as never presented", "labels.go", "return !v.Has(id, Current) && !v.Has(id, Previous) &&", "return true ||"},
 		{"an emergency doesn't wait for a finish that runs on", "judge.go", "if seen.Emergency && seen.Unpresented {", "if false {"},
 		{"a rollback that was taken back fences for ever", "tail.go", "c.Rank = rankAgain(t.req.Generation, generation)", "_ = generation"},
