@@ -77,17 +77,19 @@ func (m *model) lockPending() {
 	must(false)
 }
 
-// pendingThatWorks is a pending version, never current, whose login works. From where a finish has proven it
-// there is no way to tell that it doesn't any more.
+// pendingThatWorks is a pending version whose login works, and which nobody has
+// ever read as the current one. From where a finish has proven it there is no way
+// to tell that it doesn't any more.
 func (m *model) pendingThatWorks() (version string) {
 	v := m.store.Labels(arn)
 	pending := v.Holder(rotation.Pending)
+	c := m.credential(pending)
 	proven := slices.ContainsFunc(m.processes, func(p *process) bool { return strings.Contains(p.name, "finish") })
-	presented := !v.Has(pending, rotation.Candidate(pending)) || v.Has(pending, rotation.Current)
-	if proven || presented || !m.db.accepts(m.credential(pending)) {
+	read := slices.ContainsFunc(m.consumers, func(x *consumer) bool { return x.value == c })
+	if !v.Has(pending, rotation.Candidate(pending)) || v.Has(pending, rotation.Previous) || proven || read {
 		return ""
 	}
-	if m.db.roles[m.credential(pending).login].token != pending {
+	if !m.db.accepts(c) || c == m.credential(v.Holder(rotation.Current)) || m.db.roles[c.login].token != pending {
 		return ""
 	}
 	return pending
