@@ -186,6 +186,9 @@ func copySettings(ctx context.Context, tx pgx.Tx, from uint32, to string) error 
 			scope = " IN DATABASE " + ident(s.database)
 		}
 		if _, err := tx.Exec(ctx, "ALTER ROLE "+ident(to)+scope+" SET "+s.quotedName()+" = "+s.assignment()); err != nil {
+			if passing := named(err, "carrying over setting "+s.name); fault.NameOf(passing).Class() == fault.Retry {
+				return passing
+			}
 			return fault.New(fault.Blocked, "setting %s%s of the old login can't be carried over (SQLSTATE %s)", s.name, strings.ToLower(scope), code(err)).
 				WithHint("set it for the database instead, or let a superuser GRANT SET ON PARAMETER %s to the admin", s.name)
 		}
