@@ -1,6 +1,13 @@
 package postgres
 
-import "github.com/keyturn/keyturn/rotation"
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyturn/keyturn/rotation"
+)
 
 // Quoting, for tests against a real server, and waiting, for tests on a clock of
 // their own.
@@ -59,4 +66,13 @@ func Allows(s Settings, text string) error {
 		return err
 	}
 	return s.allows(d)
+}
+
+// CopySettings gives a login the settings of another one.
+func CopySettings(ctx context.Context, tx pgx.Tx, from, to string) error {
+	r, err := readRole(ctx, tx, from)
+	if err != nil || r == nil {
+		return fmt.Errorf("reading role %s (%v): %w", from, r, err)
+	}
+	return copySettings(ctx, tx, r.oid, to)
 }

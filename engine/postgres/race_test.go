@@ -118,25 +118,6 @@ func TestATransactionThatLayOpenTooLongIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A setting that can't be written just now isn't one that can't be carried over:
-// that would end the rotation.
-func TestASettingThatWaitsForALockIsTriedAgain(t *testing.T) {
-	each(t, func(t *testing.T, s *server) {
-		w := newLogin(t, s)
-		w.begin(version2)
-		root := w.root("postgres")
-		c := w.change(version1, version2, 1)
-		w.until(rotation.Engine.Create, c, rotation.Done)
-		w.set["lock_timeout"] = "100ms"
-		execute(t, root, "BEGIN", "LOCK TABLE pg_db_role_setting IN SHARE ROW EXCLUSIVE MODE")
-		if err := w.fails(rotation.Engine.Set, c, fault.Conflict); !strings.Contains(err.Error(), "carrying over setting") {
-			t.Errorf("it is told as %v", err)
-		}
-		execute(t, root, "ROLLBACK")
-		w.until(rotation.Engine.Set, c, rotation.Done)
-	})
-}
-
 // However long functions may run: whoever repeats a step against the lock of one
 // that was killed gives up after 6 times lock_timeout, 3 s.
 func TestATransactionLiesOpenForLessThanAStepIsRepeated(t *testing.T) {
