@@ -173,8 +173,8 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 }
 
 // mostIdle is less than a step's repetitions take while they wait for a lock, 6
-// times lock_timeout: what a function held that was killed is free before its
-// caller gives up.
+// times the default lock_timeout: what a function held that was killed is free
+// before whoever calls it again gives up.
 const mostIdle = 15 * time.Second
 
 // idleLimit is how long one of our transactions may lie open between two
