@@ -48,3 +48,41 @@ func TestAbortTakesTheCandidatesLabelOff(t *testing.T) {
 		t.Errorf("%s, labels %s", res.Outcome, w.labels())
 	}
 }
+
+// Found by the model: the head failed by the other run's fault, and was left to a
+// person for ever, though that person had mended the other run.
+func TestAHeadGoesOnAfterTheRunThatWasStuckBeforeIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	w.must(w.rotate(v2))
+	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-3")))
+	w.must(w.store.Attach(t.Context(), arn, rotation.Pending, v3))
+	forward, head := rotation.RunName(arn, v2, rotation.Forward), rotation.RunName(arn, v3, rotation.Head)
+	w.runs.end(forward+"-g1", rotation.RunFailed, w.now, `{"Error":"Keyturn.IdentityInUse"}`)
+	_, err := w.Rollback(t.Context(), rotation.Request{Secret: arn, Token: v3, Direction: rotation.Head, Generation: 1})
+	wantFault(t, err, fault.DrainInProgress)
+	w.must(w.runs.Start(t.Context(), head+"-g1", rotation.Input{}))
+	w.runs.end(head+"-g1", rotation.RunFailed, w.now, `{"Error":"Keyturn.DrainInProgress"}`)
+
+	w.must(w.tail(v2, rotation.Forward))
+	w.must(w.store.Detach(t.Context(), arn, rotation.Rejected, v3)) // moved to another rollback since
+	w.now = w.now.Add(time.Hour)
+	e, err := w.EnsureRun(t.Context(), arn, rotation.EnsureOptions{})
+	w.must(err)
+	if !e.Started || e.Run.Name != head+"-g2" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// A head whose own rollback is stuck says why in that one's words.
+func TestAHeadWhoseOwnRollbackIsStuck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	w.must(w.store.Put(t.Context(), rotation.Change{Secret: arn, To: v3}, rotation.NewValue("login-3")))
+	w.must(w.store.Attach(t.Context(), arn, rotation.Pending, v3))
+	back := rotation.RunName(arn, v3, rotation.Back)
+	w.must(w.runs.Start(t.Context(), back+"-g1", rotation.Input{}))
+	w.runs.end(back+"-g1", rotation.RunFailed, w.now.Add(-time.Hour), `{"Error":"Keyturn.PermissionDenied"}`)
+	_, err := w.Rollback(t.Context(), rotation.Request{Secret: arn, Token: v3, Direction: rotation.Head, Generation: 1})
+	wantFault(t, err, fault.PermissionDenied)
+}

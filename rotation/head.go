@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -137,7 +138,7 @@ func (r *Rotator) Create(ctx context.Context, req Request) (Result, error) {
 		if err := r.note(ctx, s, from); err != nil || s.policy.Driver != DriverMachine {
 			return res, err
 		}
-		return res, r.claimPending(ctx, s.desc.ARN, req.Token)
+		return res, r.claimPending(ctx, s)
 	})
 }
 
@@ -173,25 +174,64 @@ func (r *Rotator) guardCreate(ctx context.Context, s *scene) (already bool, err 
 
 // claimPending gives a machine-driven version its AWSPENDING and marks it as
 // live; a second machine loses here, on the write.
-func (r *Rotator) claimPending(ctx context.Context, secret, token string) error {
-	desc, err := r.Store.Describe(ctx, secret)
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "reading the labels after create")
+func (r *Rotator) claimPending(ctx context.Context, s scene) error {
+	secret, token := s.desc.ARN, s.req.Token
+	if !s.desc.Versions.Has(token, Pending) {
+		if err := r.attachPending(ctx, secret, token); err != nil {
+			return err
+		}
+		if late, err := r.claimedLate(ctx, s); late || err != nil {
+			return err
+		}
 	}
-	v := desc.Versions
-	if p := v.Holder(Pending); p != "" && p == v.Holder(Current) {
+	return r.markLive(ctx, secret, token)
+}
+
+func (r *Rotator) attachPending(ctx context.Context, secret, token string) error {
+	err := r.Store.Attach(ctx, secret, Pending, token)
+	if fault.Is(err, fault.Conflict) {
+		desc, again := r.Store.Describe(ctx, secret)
+		if again != nil {
+			return fault.Wrap(fault.Unavailable, again, "reading who holds AWSPENDING")
+		}
+		p := desc.Versions.Holder(Pending)
+		if p != desc.Versions.Holder(Current) {
+			return rotationInProgress(cmp.Or(p, "another token"))
+		}
 		// A finished rotation may leave AWSPENDING on the current version (rule C6.4).
 		err = r.Store.Move(ctx, secret, Pending, token, p)
-	} else {
-		err = r.Store.Attach(ctx, secret, Pending, token)
 	}
 	if fault.Is(err, fault.Conflict) {
 		return rotationInProgress("another token")
 	}
+	return fault.Wrap(fault.Unavailable, err, "claiming AWSPENDING for %s", token)
+}
+
+// claimedLate takes the claim back if the version is no candidate any more: this
+// create hung while another one's version was promoted or given up. It looks after
+// the write, because it may hang before that, too.
+func (r *Rotator) claimedLate(ctx context.Context, s scene) (late bool, err error) {
+	token := s.req.Token
+	desc, err := r.Store.Describe(ctx, s.desc.ARN)
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "claiming AWSPENDING for %s", token)
+		return false, fault.Wrap(fault.Unavailable, err, "reading the labels after create")
 	}
-	return r.markLive(ctx, secret, token)
+	s.desc = desc
+	noCandidate := func(v Versions) bool { return !v.Has(token, Candidate(token)) }
+	if err := r.lookAgain(ctx, &s, noCandidate); err != nil || !noCandidate(s.desc.Versions) {
+		return false, err
+	}
+	v := s.desc.Versions
+	if retiring := v.Holder(Retiring); retiring == "" || retiring != v.Holder(Current) { // else a finish needs it
+		if err := r.unmark(ctx, s, token, Pending); err != nil {
+			return false, err
+		}
+	}
+	if v.Has(token, Current) {
+		return true, nil
+	}
+	return false, fault.New(fault.Superseded, "version %s is no candidate any more", token).
+		WithHint("this call came late; nothing was changed")
 }
 
 // markLive must have happened before a target hears of the version's credential.

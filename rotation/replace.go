@@ -201,10 +201,14 @@ func nextToken(secret, from string) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// worthAnother is restartable; while a stolen credential waits for it, so is a
-// run that something else was in the way of, or that took too long. Rotation that
-// is off is in the way, too: nothing is started before it is on, see cantReplace.
+// worthAnother is restartable; so is a head that only the end of another run was in
+// the way of, since the labels ask for it. While a stolen credential waits for it,
+// any run is that something else was in the way of, or that took too long. Rotation
+// that is off is in the way, too: nothing is started before it is on, see
+// cantReplace.
 func (s Situation) worthAnother(run Run) bool {
+	why := fault.Name(causeOf(run))
 	passes := []fault.Name{fault.HeadExpired, fault.RotationInProgress, fault.DrainInProgress, fault.RotationDisabled}
-	return restartable(run) || (s.Need == NeedReplace && slices.Contains(passes, fault.Name(causeOf(run))))
+	return restartable(run) || (s.Direction == Head && why == fault.DrainInProgress) ||
+		(s.Need == NeedReplace && slices.Contains(passes, why))
 }

@@ -249,7 +249,11 @@ func (r *Rotator) abort(ctx context.Context, s scene) (Result, error) {
 		return Result{}, err
 	}
 	if stuck := ensured.Run; stuck.Status == RunFailed && ensured.After == 0 {
-		return Result{}, fault.New(faultOf(stuck), "run %s, which has to end first, is stuck", stuck.Name).
+		name := faultOf(stuck)
+		if ensured.Situation.Token != token {
+			name = fault.DrainInProgress // once that drain has ended this head is worth another run
+		}
+		return Result{}, fault.New(name, "run %s, which has to end first, is stuck (%s)", stuck.Name, faultOf(stuck)).
 			WithHint("its cause says what to mend; then keyturn resume")
 	}
 	missing := "run " + ensured.Run.Name + " is " + string(ensured.Run.Status)
