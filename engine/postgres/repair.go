@@ -57,8 +57,11 @@ func (t *target) repair(ctx context.Context, q querier, clone *document, r *role
 		as := clone.login()
 		as.database = db
 		s, err := t.dial.connect(ctx, t.primary, as)
+		if err = named(err, "logging in"); passes(err) {
+			return notes, fault.Wrap(fault.Unavailable, err, "repairing what %s owns in %s", clone.username, db)
+		}
 		if err != nil {
-			notes = append(notes, fmt.Sprintf("objects of %s in database %s can't be repaired: %s", clone.username, db, named(err, "logging in")))
+			notes = append(notes, fmt.Sprintf("objects of %s in database %s can't be repaired: %s", clone.username, db, err))
 			continue
 		}
 		left, err := t.repairDatabase(ctx, s, db, r, identity, deadline)
@@ -80,15 +83,12 @@ func (t *target) repairDatabase(ctx context.Context, s *session, db string, r *r
 		return nil, err
 	}
 	for _, o := range grant(ctx, s, objects, identity) {
-		_, err := s.Exec(ctx, grantSQL(identity, o)) // waits for whoever holds it
-		if code(err) == "XX000" {
-			_, err = s.Exec(ctx, grantSQL(identity, o)) // and has to look at what they made of it
-		}
-		if err = named(err, "granting it to "+identity); fault.Is(err, fault.Conflict) {
-			return notes, fault.Wrap(fault.Conflict, err, "%s %s in %s", o.kind, o.name, db) // without it the new login would fail
-		}
+		why, err := grantAlone(ctx, s, o, identity)
 		if err != nil {
-			notes = append(notes, fmt.Sprintf("%s %s in %s: %s", o.kind, o.name, db, err))
+			return notes, fault.Wrap(fault.Unavailable, err, "%s %s in %s", o.kind, o.name, db)
+		}
+		if why != "" {
+			notes = append(notes, fmt.Sprintf("%s %s in %s: %s", o.kind, o.name, db, why))
 		}
 	}
 	if r.name == t.from.username {
@@ -139,6 +139,26 @@ func grant(ctx context.Context, s *session, objects []owned, identity string) (l
 	}
 	return late
 }
+
+// grantAlone gives the identity all rights on one object, and waits for whoever
+// holds it. It returns why that can't be done. What merely passes is an error: the
+// new login would fail without that right.
+func grantAlone(ctx context.Context, s *session, o owned, identity string) (why string, err error) {
+	_, err = s.Exec(ctx, grantSQL(identity, o))
+	if code(err) == "XX000" {
+		_, err = s.Exec(ctx, grantSQL(identity, o)) // it has to look at what they made of it
+	}
+	switch err = named(err, "granting it to "+identity); {
+	case err == nil:
+		return "", nil
+	case passes(err):
+		return "", err
+	}
+	return err.Error(), nil
+}
+
+// passes reports a fault that a later try may not meet.
+func passes(err error) bool { return err != nil && fault.NameOf(err).Class() == fault.Retry }
 
 // grantSQL is one statement for objects of one grantable kind.
 func grantSQL(identity string, group ...owned) string {

@@ -186,7 +186,7 @@ func copySettings(ctx context.Context, tx pgx.Tx, from uint32, to string) error 
 			scope = " IN DATABASE " + ident(s.database)
 		}
 		if _, err := tx.Exec(ctx, "ALTER ROLE "+ident(to)+scope+" SET "+s.quotedName()+" = "+s.assignment()); err != nil {
-			if passing := named(err, "carrying over setting "+s.name); fault.NameOf(passing).Class() == fault.Retry {
+			if passing := named(err, "carrying over setting "+s.name); passes(passing) {
 				return passing
 			}
 			return fault.New(fault.Blocked, "setting %s%s of the old login can't be carried over (SQLSTATE %s)", s.name, strings.ToLower(scope), code(err)).
