@@ -173,8 +173,10 @@ func (m *model) disown(version string) bool {
 	if r == nil || m.db.accepts(c) || r.token == "" || r.token == version {
 		return false
 	}
-	for _, l := range []rotation.Label{rotation.Disabled, rotation.Stolen(version), rotation.Live(version), rotation.Retiring} {
-		_ = m.store.Detach(context.Background(), arn, l, version) // always succeeds
+	for _, l := range m.store.Labels(arn)[version] {
+		if strings.HasPrefix(string(l), "KEYTURN_") {
+			_ = m.store.Detach(context.Background(), arn, l, version) // always succeeds
+		}
 	}
 	return true
 }
