@@ -44,7 +44,7 @@ fuzz: ## fuzz every decoder and the redaction, FUZZTIME (10s) each; seeds alone 
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$folder" || exit 1; \
 	done
 
-model: ## search by chance for orders of events that make test doesn't draw (MODEL_FLAGS="-rapid.checks 1000")
+model: ## search for longer orders of events than make test draws (MODEL_FLAGS="-rapid.checks 1000")
 	$(GO) test -count=1 -timeout 1h -run '^TestModel$$' ./rotation -model.search $(MODEL_FLAGS)
 
 planted: ## plant defects in rotation/, one at a time, each of which the model test has to find; half an hour
