@@ -12,9 +12,11 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,9 +33,11 @@ type Options struct {
 	Scene string
 	// Match, if set, is what a fault's text has to contain.
 	Match string
-	// Skip leaves out as many walks at the beginning of each scene's list: those
-	// that an earlier run has walked.
-	Skip     int
+	// Round, if set, plays one fault a point, the next round another one at each.
+	Round int
+	// Journal, if set, is a file: walks that it names are left out, and those that
+	// break nothing are added.
+	Journal  string
 	Progress io.Writer // never nil
 }
 
@@ -50,6 +54,7 @@ type SceneTotals struct {
 	Name    string
 	Points  int // calls of the clean run at which something can go wrong
 	Faults  int // what can go wrong at them, pairs included
+	Before  int // walks that the journal has from earlier runs
 	Walked  int // rotations that were played with faults
 	Reached int // faults that happened; in a few walks the call doesn't come
 	Ends    map[string]int
@@ -67,6 +72,15 @@ func (t Totals) Reached() int {
 
 // Run walks. An error means that it couldn't; what it finds is in the Totals.
 func Run(ctx context.Context, o Options) (Totals, error) {
+	j, err := openJournal(o.Journal)
+	if err != nil {
+		return Totals{}, err
+	}
+	totals, err := runWith(ctx, o, j)
+	return totals, errors.Join(err, j.close())
+}
+
+func runWith(ctx context.Context, o Options, j *journal) (Totals, error) {
 	began := time.Now()
 	st, err := newStage(ctx)
 	if err != nil {
@@ -76,7 +90,7 @@ func Run(ctx context.Context, o Options) (Totals, error) {
 	if o.Workers == 0 {
 		o.Workers = runtime.NumCPU() + 1
 	}
-	r := &run{options: o, stage: st}
+	r := &run{options: o, stage: st, journal: j}
 	if err := r.record(ctx); err != nil {
 		return Totals{}, err
 	}
@@ -88,6 +102,7 @@ func Run(ctx context.Context, o Options) (Totals, error) {
 type run struct {
 	options Options
 	stage   *stage
+	journal *journal
 	scenes  []scene
 	faults  [][][]Fault // by scene: what each walk plays
 
@@ -117,14 +132,19 @@ func (r *run) record(ctx context.Context) error {
 		}
 		points := after(res.Points, sc.entry.back != "")
 		all := order(points)
+		if r.options.Round > 0 {
+			all = round(points, r.options.Round)
+		}
 		if r.options.Match != "" {
 			all = matching(all, r.options.Match)
 		}
-		r.scenes, r.faults, r.next = append(r.scenes, sc), append(r.faults, all), append(r.next, min(r.options.Skip, len(all)))
-		r.totals.Scenes = append(r.totals.Scenes, SceneTotals{
-			Name: sc.String(), Points: len(points), Faults: len(all), Ends: map[string]int{},
-		})
-		fmt.Fprintf(r.options.Progress, "%-24s %4d points, %5d faults, %4d ms without\n", sc, len(points), len(all), res.Took.Milliseconds())
+		total := SceneTotals{Name: sc.String(), Points: len(points), Faults: len(all), Ends: map[string]int{}}
+		all = slices.DeleteFunc(all, func(f []Fault) bool { return r.journal.has(total.Name, f) })
+		total.Before = total.Faults - len(all)
+		r.scenes, r.faults, r.next = append(r.scenes, sc), append(r.faults, all), append(r.next, 0)
+		r.totals.Scenes = append(r.totals.Scenes, total)
+		fmt.Fprintf(r.options.Progress, "%-24s %4d points, %5d faults, %5d walked before, %4d ms without\n",
+			sc, total.Points, total.Faults, total.Before, res.Took.Milliseconds())
 	}
 	if len(r.scenes) == 0 {
 		return fmt.Errorf("no scene begins with %q", r.options.Scene)
@@ -162,7 +182,9 @@ func (r *run) worker(ctx context.Context, began time.Time) error {
 		if err != nil {
 			return fmt.Errorf("%s with %v: %w", r.scenes[i], faults, err)
 		}
-		r.note(i, faults, res)
+		if err := r.note(i, faults, res); err != nil {
+			return err
+		}
 	}
 	return ctx.Err()
 }
@@ -181,7 +203,7 @@ func (r *run) take() (int, []Fault) {
 	return 0, nil
 }
 
-func (r *run) note(i int, faults []Fault, res Result) {
+func (r *run) note(i int, faults []Fault, res Result) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &r.totals.Scenes[i]
@@ -198,13 +220,17 @@ func (r *run) note(i int, faults []Fault, res Result) {
 		r.totals.Broken = append(r.totals.Broken, text)
 		fmt.Fprintln(r.options.Progress, "broken:", text)
 	}
+	if len(res.Broken) > 0 {
+		return nil
+	}
+	return r.journal.add(s.Name, faults)
 }
 
 // Write prints the totals; the last line is the verdict.
 func (t Totals) Write(w io.Writer) {
-	fmt.Fprintf(w, "\n%-24s %7s %7s %7s %8s %8s  %s\n", "entry, mode", "points", "faults", "walked", "happened", "resumed", "ends")
+	fmt.Fprintf(w, "\n%-24s %7s %7s %7s %7s %8s %8s  %s\n", "entry, mode", "points", "faults", "before", "walked", "happened", "resumed", "ends")
 	for _, s := range t.Scenes {
-		fmt.Fprintf(w, "%-24s %7d %7d %7d %8d %8d  %v\n", s.Name, s.Points, s.Faults, s.Walked, s.Reached, s.Stuck, s.Ends)
+		fmt.Fprintf(w, "%-24s %7d %7d %7d %7d %8d %8d  %v\n", s.Name, s.Points, s.Faults, s.Before, s.Walked, s.Reached, s.Stuck, s.Ends)
 	}
 	fmt.Fprintf(w, "%d logins of consumers tried, %s\n", t.Logins, t.Took.Round(time.Second))
 	fmt.Fprintf(w, "faults %d, invariants broken %d\n", t.Reached(), len(t.Broken))

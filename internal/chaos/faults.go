@@ -57,6 +57,18 @@ func order(points []Point) [][]Fault {
 	return append(inTurns(standing(), spread(writing), spread(paired(points)), spread(reading)), spread(same)...)
 }
 
+// round lists one fault a point, at each another kind than at the one before. As
+// many rounds as there are kinds play every fault of every point.
+func round(points []Point, n int) [][]Fault {
+	var all [][]Fault
+	for i, p := range points {
+		if kinds := kinds(p); n <= len(kinds) {
+			all = append(all, []Fault{{p, kinds[(i+n-1)%len(kinds)]}})
+		}
+	}
+	return spread(all)
+}
+
 // standing lists the conditions that hold for a whole walk.
 func standing() [][]Fault {
 	var all [][]Fault

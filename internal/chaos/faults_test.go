@@ -48,6 +48,37 @@ func TestEveryKindOfFaultIsListedOnce(t *testing.T) {
 	}
 }
 
+func TestRoundsPlayEveryFaultOfEveryPointOnce(t *testing.T) {
+	t.Parallel()
+	points := []Point{
+		{"setSecret", 1, 0, layerLambda, "Invoke"},
+		{"setSecret", 1, 1, layerAWS, "DescribeSecret"},
+		{"setSecret", 1, 2, layerAWS, "DescribeSecret"},
+		{"setSecret", 1, 3, layerPostgres, "commit"},
+		{"state machine", 1, 1, layerStates, "StartExecution"},
+	}
+	if first := round(points, 1); len(first) != len(points) {
+		t.Errorf("the first round is %v", first)
+	}
+	seen, want := map[Fault]int{}, 0
+	for n := 1; len(round(points, n)) > 0; n++ {
+		for _, faults := range round(points, n) {
+			seen[faults[0]]++
+		}
+	}
+	for _, p := range points {
+		want += len(kinds(p))
+		for _, k := range kinds(p) {
+			if n := seen[Fault{p, k}]; n != 1 {
+				t.Errorf("%s: %s is played %d times", p, k, n)
+			}
+		}
+	}
+	if len(seen) != want {
+		t.Errorf("%d faults, want %d", len(seen), want)
+	}
+}
+
 func TestWhoeverIsCalledByLambdaMayHang(t *testing.T) {
 	t.Parallel()
 	for function, want := range map[string]map[Kind]bool{
