@@ -33,7 +33,7 @@ type Options struct {
 	Scene string
 	// Match, if set, is what a fault's text has to contain.
 	Match string
-	// Round, if set, plays one fault a point, the next round another one at each.
+	// Round, if set, plays one fault and one pair a point, the next round others.
 	Round int
 	// Journal, if set, is a file: walks that it names are left out, and those that
 	// break nothing are added.

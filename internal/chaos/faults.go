@@ -57,16 +57,23 @@ func order(points []Point) [][]Fault {
 	return append(inTurns(standing(), spread(writing), spread(paired(points)), spread(reading)), spread(same)...)
 }
 
-// round lists one fault a point, at each another kind than at the one before. As
-// many rounds as there are kinds play every fault of every point.
+// round lists one fault a point, at each another kind than at the one before, and
+// one pair where pairs are dangerous. The first has the conditions, too. As many
+// rounds as a point has kinds or pairs play everything.
 func round(points []Point, n int) [][]Fault {
-	var all [][]Fault
+	var alone, together [][]Fault
 	for i, p := range points {
 		if kinds := kinds(p); n <= len(kinds) {
-			all = append(all, []Fault{{p, kinds[(i+n-1)%len(kinds)]}})
+			alone = append(alone, []Fault{{p, kinds[(i+n-1)%len(kinds)]}})
+		}
+		if pairs := pairs(p); n <= len(pairs) {
+			together = append(together, pairs[(i+n-1)%len(pairs)])
 		}
 	}
-	return spread(all)
+	if n > 1 {
+		return inTurns(spread(alone), spread(together))
+	}
+	return inTurns(standing(), spread(alone), spread(together))
 }
 
 // standing lists the conditions that hold for a whole walk.
@@ -102,24 +109,31 @@ func inTurns[T any](lists ...[]T) []T {
 // process is, somebody else has to find out what happened.
 var writes = []string{"UpdateSecretVersionStage", "PutSecretValue", "StartExecution", "commit", "ALTER ROLE", "DROP ROLE", "POST"}
 
-// paired lists the dangerous pairs: a write whose answer is lost, then the call
-// after the failure goes wrong as well, somewhere near.
+// paired lists the dangerous pairs of all points.
 func paired(points []Point) [][]Fault {
 	var all [][]Fault
 	for _, p := range points {
-		if !slices.Contains(writes, p.Name) || p.Function == "operator" {
-			continue
-		}
-		for n, first := range []Kind{AnswerLost, CrashAfter} {
-			for _, near := range []int{-2, -1, 0, 1, 2} {
-				again := p
-				again.Nth, again.Call, again.Name = p.Nth+1, p.Call+near, "the same again"
-				if again.Call < 1 {
-					continue
-				}
-				second := []Kind{CrashAfter, ResetBefore}[n]
-				all = append(all, []Fault{{p, first}, {again, second}})
+		all = append(all, pairs(p)...)
+	}
+	return all
+}
+
+// pairs lists those of one point: a write whose answer is lost, then the call
+// after the failure goes wrong as well, somewhere near.
+func pairs(p Point) [][]Fault {
+	if !slices.Contains(writes, p.Name) || p.Function == "operator" {
+		return nil
+	}
+	var all [][]Fault
+	for n, first := range []Kind{AnswerLost, CrashAfter} {
+		for _, near := range []int{-2, -1, 0, 1, 2} {
+			again := p
+			again.Nth, again.Call, again.Name = p.Nth+1, p.Call+near, "the same again"
+			if again.Call < 1 {
+				continue
 			}
+			second := []Kind{CrashAfter, ResetBefore}[n]
+			all = append(all, []Fault{{p, first}, {again, second}})
 		}
 	}
 	return all

@@ -21,7 +21,7 @@ func run() int {
 	flag.IntVar(&o.Workers, "workers", 0, "walks side by side; 0 means one a processor, and one more")
 	flag.StringVar(&o.Scene, "scene", "", "how the scenes begin that are walked, such as \"RotateSecret, fresh\" or \"emergency\"")
 	flag.StringVar(&o.Match, "match", "", "only faults whose text contains this")
-	flag.IntVar(&o.Round, "round", 0, "one fault a point, in each round another one: 1, 2 and so on; 0 means all, in an order of which any beginning is an even sample")
+	flag.IntVar(&o.Round, "round", 0, "one fault and one pair a point, in each round others: 1, 2 and so on; 0 means all, in an order of which any beginning is an even sample")
 	flag.StringVar(&o.Journal, "journal", "", "a file: walks that it names are left out, and those that break nothing are added")
 	flag.Parse()
 	if o.Round < 0 {
