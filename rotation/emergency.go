@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
 )
 
@@ -85,14 +84,6 @@ func (r *Rotator) MarkStolen(ctx context.Context, req Request) (Result, error) {
 		}
 	}
 	return Result{Outcome: Done}, r.markBeside(ctx, s)
-}
-
-func (r *Rotator) noteEmergency(ctx context.Context, s scene, version, what string) {
-	r.Journal.Note(ctx, audit.Record{
-		Time: r.Now().UTC(), SecretID: s.desc.ARN, RotationID: s.req.Token, Engine: s.policy.Kind,
-		Step: string(StepEmergency), From: version, To: s.req.Token, Phase: audit.Intent,
-		Notes: []string{what}, PolicyHash: s.policy.Hash,
-	})
 }
 
 // hasten stops the run that the labels ask for and starts its next generation

@@ -190,3 +190,33 @@ func TestACutIsTriedAgainWhenItsMarkShowsLate(t *testing.T) {
 		w.wantLogins("login-1 refused")
 	}
 }
+
+// Found by internal/chaos: the trail showed that a credential was to be marked as
+// stolen, and not that this failed.
+func TestTheTrailShowsWhetherACredentialWasMarkedAsStolen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	w.store.Fail = func(c rotationtest.Call) error {
+		if c.Op == "Attach" && c.Label == rotation.Stolen(v1) {
+			w.store.Fail = nil
+			return fault.New(fault.Unavailable, "5xx")
+		}
+		return nil
+	}
+	req := rotation.Request{Secret: arn, Token: v2, Direction: rotation.Head, Generation: 1}
+	_, err := w.MarkStolen(t.Context(), req)
+	wantFault(t, err, fault.Unavailable)
+	_, err = w.MarkStolen(t.Context(), req)
+	w.must(err)
+	var got []string
+	for _, r := range w.journal.records {
+		got = append(got, string(r.Phase)+" "+r.Step+" "+r.Outcome)
+	}
+	want := []string{
+		"intent emergency ", "result emergency Keyturn.Unavailable",
+		"intent emergency ", "result emergency done",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("records %q, want %q", got, want)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
 )
 
@@ -23,13 +24,31 @@ func (r *Rotator) markStolen(ctx context.Context, s scene, version string) error
 	if s.desc.Versions.marked(version) {
 		return nil
 	}
-	r.noteEmergency(ctx, s, version, "the credential counts as stolen")
+	r.noteMark(ctx, s, version, audit.Intent, "")
+	err := r.attachStolen(ctx, s, version)
+	outcome := string(Done)
+	if err != nil {
+		outcome = string(fault.NameOf(err))
+	}
+	r.noteMark(ctx, s, version, audit.ResultPhase, outcome)
+	return err
+}
+
+func (r *Rotator) attachStolen(ctx context.Context, s scene, version string) error {
 	if !s.desc.Versions.Has(version, Live(version)) {
 		if err := r.markLive(ctx, s.desc.ARN, version); err != nil {
 			return err
 		}
 	}
 	return fault.Wrap(fault.Unavailable, r.Store.Attach(ctx, s.desc.ARN, Stolen(version), version), "marking %s as stolen", version)
+}
+
+func (r *Rotator) noteMark(ctx context.Context, s scene, version string, phase audit.Phase, outcome string) {
+	r.Journal.Note(ctx, audit.Record{
+		Time: r.Now().UTC(), SecretID: s.desc.ARN, RotationID: s.req.Token, Engine: s.policy.Kind,
+		Step: string(StepEmergency), From: version, To: s.req.Token, Phase: phase, Outcome: outcome,
+		Notes: []string{"the credential counts as stolen"}, PolicyHash: s.policy.Hash,
+	})
 }
 
 // marked reports a stolen version that has all of its marks.
