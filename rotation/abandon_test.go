@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -85,4 +86,28 @@ func TestAHeadWhoseOwnRollbackIsStuck(t *testing.T) {
 	w.runs.end(back+"-g1", rotation.RunFailed, w.now.Add(-time.Hour), `{"Error":"Keyturn.PermissionDenied"}`)
 	_, err := w.Rollback(t.Context(), rotation.Request{Secret: arn, Token: v3, Direction: rotation.Head, Generation: 1})
 	wantFault(t, err, fault.PermissionDenied)
+}
+
+func TestTheTrailShowsWhetherARollbackCouldBeAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rotation.DriverMachine)
+	w.must(w.rotate(v2))
+	w.store.Fail = func(c rotationtest.Call) error {
+		if c.Op == "Attach" && c.Label == rotation.Rejected {
+			w.store.Fail = nil
+			return fault.New(fault.Unavailable, "5xx")
+		}
+		return nil
+	}
+	before := len(w.journal.records)
+	_, err := w.RequestRollback(t.Context(), arn)
+	wantFault(t, err, fault.Unavailable)
+	requestRollback(t, w, v2)
+	var got []string
+	for _, r := range w.journal.records[before:] {
+		got = append(got, string(r.Phase)+" "+r.Outcome)
+	}
+	if want := []string{"intent ", "result Keyturn.Unavailable", "intent ", "result done"}; !slices.Equal(got, want) {
+		t.Errorf("records %q, want %q", got, want)
+	}
 }

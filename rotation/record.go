@@ -73,3 +73,11 @@ func (r *Rotator) entry(s scene, c Change, phase audit.Phase, res Result, err er
 	}
 	return entry
 }
+
+// told is the outcome of an act that has nothing to say but whether it was done.
+func told(err error) string {
+	if err != nil {
+		return string(fault.NameOf(err))
+	}
+	return string(Done)
+}

@@ -26,11 +26,7 @@ func (r *Rotator) markStolen(ctx context.Context, s scene, version string) error
 	}
 	r.noteMark(ctx, s, version, audit.Intent, "")
 	err := r.attachStolen(ctx, s, version)
-	outcome := string(Done)
-	if err != nil {
-		outcome = string(fault.NameOf(err))
-	}
-	r.noteMark(ctx, s, version, audit.ResultPhase, outcome)
+	r.noteMark(ctx, s, version, audit.ResultPhase, told(err))
 	return err
 }
 

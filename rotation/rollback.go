@@ -51,17 +51,21 @@ func underWay(v Versions) string {
 
 // reject moves the label from a rollback of the past, whose version is dead.
 func (r *Rotator) reject(ctx context.Context, d Description, token string) error {
-	r.Journal.Note(ctx, audit.Record{
+	entry := audit.Record{
 		Time: r.Now().UTC(), SecretID: d.ARN, RotationID: token, Step: string(StepRollback),
 		From: token, To: d.Versions.Holder(Retiring), Phase: audit.Intent, Notes: []string{"rollback requested"},
-	})
+	}
+	r.Journal.Note(ctx, entry)
 	var err error
 	if holder := d.Versions.Holder(Rejected); holder != "" && holder != token {
 		err = r.Store.Move(ctx, d.ARN, Rejected, token, holder)
 	} else {
 		err = r.Store.Attach(ctx, d.ARN, Rejected, token)
 	}
-	return fault.Wrap(fault.Conflict, err, "marking %s as rejected", token)
+	err = fault.Wrap(fault.Conflict, err, "marking %s as rejected", token)
+	entry.Time, entry.Phase, entry.Outcome = r.Now().UTC(), audit.ResultPhase, told(err)
+	r.Journal.Note(ctx, entry)
+	return err
 }
 
 // Rollback exchanges old and new. Before promotion nobody presents the new
