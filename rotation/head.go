@@ -231,7 +231,7 @@ func (r *Rotator) claimedLate(ctx context.Context, s scene) (late bool, err erro
 		return true, nil
 	}
 	return false, fault.New(fault.Superseded, "version %s is no candidate any more", token).
-		WithHint("this call came late; nothing was changed")
+		WithHint("this call came late; start a new rotation if one is still wanted")
 }
 
 // markLive must have happened before a target hears of the version's credential.

@@ -25,7 +25,7 @@ func (f *findings) add(format string, args ...any) {
 
 // missed adds somebody who couldn't be asked.
 func (f *findings) missed(who string, err error) {
-	if fault.NameOf(err).Class() == fault.Retry {
+	if passes(err) {
 		f.unseen = append(f.unseen, fault.Wrap(fault.Unavailable, err, "%s", who))
 		return
 	}

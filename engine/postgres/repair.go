@@ -158,7 +158,7 @@ func grantAlone(ctx context.Context, s *session, o owned, identity string) (why 
 }
 
 // passes reports a fault that a later try may not meet.
-func passes(err error) bool { return err != nil && fault.NameOf(err).Class() == fault.Retry }
+func passes(err error) bool { return fault.NameOf(err).Class() == fault.Retry }
 
 // grantSQL is one statement for objects of one grantable kind.
 func grantSQL(identity string, group ...owned) string {
