@@ -23,6 +23,7 @@ import (
 	"github.com/keyturn/keyturn/localstack/events"
 	"github.com/keyturn/keyturn/localstack/host"
 	"github.com/keyturn/keyturn/localstack/lambda"
+	"github.com/keyturn/keyturn/localstack/s3"
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
 	"github.com/keyturn/keyturn/localstack/stepfunctions"
 	"github.com/keyturn/keyturn/localstack/sts"
@@ -41,6 +42,10 @@ type Options struct {
 	Behaviour secretsmanager.Behaviour
 	// Fault is called before and after every Secrets Manager action.
 	Fault func(ctx context.Context, action string, before bool) error
+	// S3 sets how S3 treats conditional writes that other callers disturb.
+	S3 s3.Behaviour
+	// S3Fault is called before and after every S3 action.
+	S3Fault func(ctx context.Context, action string, before bool) error
 	// TaskFault is called before and after every API call that a state makes; see
 	// stepfunctions.Config.
 	TaskFault func(ctx context.Context, action string, before bool) error
@@ -69,6 +74,7 @@ type AWS struct {
 	Events         *events.Service
 	Lambda         *lambda.Service // Register functions here
 	StepFunctions  *stepfunctions.Service
+	S3             *s3.Service
 	// Endpoint is the URL for AWS_ENDPOINT_URL.
 	Endpoint string
 
@@ -125,6 +131,7 @@ func (a *AWS) build(o Options) {
 		TaskFault: o.TaskFault,
 	})
 	a.Events.SetExecutions(a.StepFunctions)
+	a.S3 = s3.New(s3.Config{Clock: a.Clock, Bus: a.Events, Behaviour: o.S3, Fault: o.S3Fault, Logger: o.Logger})
 	// Whoever invokes goes before Lambda.
 	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.Lambda.Close}
 	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions}, o.Services...) {
@@ -159,6 +166,10 @@ func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	prefix, _, _ := strings.Cut(target, ".")
 	service := a.services[prefix]
 	switch {
+	// S3 has its bucket for a path, which may look like anything: its requests
+	// are known by their signature.
+	case awsproto.SignedFor(r) == "s3":
+		a.S3.ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, "/_keyturn/"):
 		a.serveControl(w, r)
 	case target != "":

@@ -25,6 +25,19 @@ func WithCaller(r *http.Request) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 }
 
+// SignedFor is the service that a request's signature names, as in
+// Credential=AKIA…/20260102/us-east-1/s3/aws4_request; "" for an unsigned one.
+func SignedFor(r *http.Request) string {
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	credential, _, _ = strings.Cut(credential, ",")
+	scope := strings.Split(strings.TrimSpace(credential), "/")
+	// The signature of several Regions has no Region in its scope.
+	if len(scope) < 4 || scope[len(scope)-1] != "aws4_request" {
+		return ""
+	}
+	return scope[len(scope)-2]
+}
+
 // CallerOf returns the sender of a request; the zero Caller for a call from
 // within the local AWS.
 func CallerOf(ctx context.Context) Caller {
