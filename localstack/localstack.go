@@ -22,6 +22,7 @@ import (
 	"github.com/keyturn/keyturn/localstack/clock"
 	"github.com/keyturn/keyturn/localstack/events"
 	"github.com/keyturn/keyturn/localstack/host"
+	"github.com/keyturn/keyturn/localstack/kms"
 	"github.com/keyturn/keyturn/localstack/lambda"
 	"github.com/keyturn/keyturn/localstack/s3"
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
@@ -46,6 +47,8 @@ type Options struct {
 	S3 s3.Behaviour
 	// S3Fault is called before and after every S3 action.
 	S3Fault func(ctx context.Context, action string, before bool) error
+	// KMSFault is called before and after every KMS action.
+	KMSFault func(ctx context.Context, action string, before bool) error
 	// TaskFault is called before and after every API call that a state makes; see
 	// stepfunctions.Config.
 	TaskFault func(ctx context.Context, action string, before bool) error
@@ -75,6 +78,7 @@ type AWS struct {
 	Lambda         *lambda.Service // Register functions here
 	StepFunctions  *stepfunctions.Service
 	S3             *s3.Service
+	KMS            *kms.Service
 	// Endpoint is the URL for AWS_ENDPOINT_URL.
 	Endpoint string
 
@@ -132,9 +136,10 @@ func (a *AWS) build(o Options) {
 	})
 	a.Events.SetExecutions(a.StepFunctions)
 	a.S3 = s3.New(s3.Config{Clock: a.Clock, Bus: a.Events, Behaviour: o.S3, Fault: o.S3Fault, Logger: o.Logger})
+	a.KMS = kms.New(kms.Config{Clock: a.Clock, Bus: a.Events, Fault: o.KMSFault, Logger: o.Logger})
 	// Whoever invokes goes before Lambda.
 	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.Lambda.Close}
-	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions}, o.Services...) {
+	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions, a.KMS}, o.Services...) {
 		a.services[s.TargetPrefix()] = s
 	}
 }

@@ -17,6 +17,7 @@ var sdkNames = map[string]string{
 	"secretsmanager": "secretsmanager",
 	"eventbridge":    "AWSEvents",
 	"sfn":            "AWSStepFunctions",
+	"kms":            "TrentService",
 }
 
 // CallService implements host.Services.
