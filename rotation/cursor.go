@@ -51,6 +51,34 @@ func (c cursor) after(outcome Outcome) string {
 	return string(text)
 }
 
+// overtaken is the rollback that a forward run comes after. It lies in the cursor
+// as if it were a step that is never over.
+type overtaken struct {
+	Generation int       `json:"generation"` // its last; 0: there was none
+	Until      time.Time `json:"until"`      // till when one of its functions may act
+}
+
+const overtakenPlace Step = "overtaken"
+
+func (o overtaken) cursor() string {
+	if o.Generation == 0 {
+		return ""
+	}
+	text, err := json.Marshal(map[Step]overtaken{overtakenPlace: o})
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+func (c cursor) overtaken() overtaken {
+	var o overtaken
+	if json.Unmarshal(c.others[overtakenPlace], &o) != nil || o.Generation < 0 || o.Generation > perRollback {
+		return overtaken{}
+	}
+	return o
+}
+
 // digest tells whether an answer is news, whatever its evidence's times are.
 func digest(res Result) string {
 	text, _ := json.Marshal(struct {

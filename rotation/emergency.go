@@ -94,7 +94,7 @@ func (r *Rotator) hasten(ctx context.Context, s scene) error {
 	if err != nil || ensured.Started || ensured.Run.Status != RunRunning || !tail {
 		return err
 	}
-	if err := r.Runs.Stop(ctx, ensured.Run.Name, "an emergency takes over"); err != nil {
+	if err := r.Runs.Stop(ctx, s.desc.ARN, ensured.Run.Name, "an emergency takes over"); err != nil {
 		return err
 	}
 	_, err = r.EnsureRun(ctx, s.desc.ARN, EnsureOptions{Resume: true, Emergency: true})

@@ -194,10 +194,13 @@ func (r *Rotator) StartHead(ctx context.Context, secret, token string) (Run, err
 // claim finds the last generation and starts the next if that one has ended,
 // isn't for a person, and none of its functions can still be acting.
 func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situation, o EnsureOptions) (Ensured, error) {
+	if r.Runs == nil {
+		return Ensured{}, fault.New(fault.Internal, "this function can't start runs").WithHint("the watchdog does; deploy the functions and the state machine from one release")
+	}
 	name := RunName(secret, s.Token, s.Direction)
 	var last Run
 	for generation := 1; ; generation++ {
-		run, err := r.describeRun(ctx, name, generation)
+		run, err := r.describeRun(ctx, secret, name, generation)
 		if err != nil {
 			return Ensured{}, err
 		}
@@ -220,6 +223,9 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 			Secret: secret, Token: s.Token, Direction: s.Direction, Driver: p.Driver,
 			Run: name, Generation: generation,
 		}
+		if in.Cursor, err = r.overtakes(ctx, secret, s, p); err != nil {
+			return Ensured{}, err
+		}
 		run = Run{Name: fmt.Sprintf("%s-g%d", name, generation), Status: RunRunning}
 		if err := r.Runs.Start(ctx, run.Name, in); err != nil {
 			return Ensured{}, fault.Wrap(fault.Unavailable, err, "starting run %s", run.Name)
@@ -228,8 +234,8 @@ func (r *Rotator) claim(ctx context.Context, secret string, p Policy, s Situatio
 	}
 }
 
-func (r *Rotator) describeRun(ctx context.Context, name string, generation int) (Run, error) {
-	run, err := r.Runs.Describe(ctx, fmt.Sprintf("%s-g%d", name, generation))
+func (r *Rotator) describeRun(ctx context.Context, secret, name string, generation int) (Run, error) {
+	run, err := r.Runs.Describe(ctx, secret, fmt.Sprintf("%s-g%d", name, generation))
 	return run, fault.Wrap(fault.Unavailable, err, "looking up run %s generation %d", name, generation)
 }
 

@@ -33,7 +33,7 @@ func (r *runs) Start(_ context.Context, name string, in rotation.Input) error {
 	return nil
 }
 
-func (r *runs) Stop(_ context.Context, name, _ string) error {
+func (r *runs) Stop(_ context.Context, _, name, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if run, ok := r.runs[name]; ok && run.Status == rotation.RunRunning {
@@ -43,7 +43,7 @@ func (r *runs) Stop(_ context.Context, name, _ string) error {
 	return nil
 }
 
-func (r *runs) Describe(_ context.Context, name string) (rotation.Run, error) {
+func (r *runs) Describe(_ context.Context, _, name string) (rotation.Run, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.down {

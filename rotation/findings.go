@@ -142,7 +142,7 @@ func (r *Rotator) lookUp(ctx context.Context, l *look) error {
 	}
 	name := RunName(l.d.ARN, l.s.Token, direction)
 	for generation := 1; ; generation++ {
-		run, err := r.describeRun(ctx, name, generation)
+		run, err := r.describeRun(ctx, l.d.ARN, name, generation)
 		if err != nil || run.Status == RunAbsent {
 			return err
 		}

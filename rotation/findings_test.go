@@ -24,7 +24,7 @@ type history struct {
 	list []rotation.Run
 }
 
-func (h history) Describe(_ context.Context, name string) (rotation.Run, error) {
+func (h history) Describe(_ context.Context, _, name string) (rotation.Run, error) {
 	for _, run := range h.list {
 		if run.Name == name {
 			return run, nil

@@ -185,7 +185,7 @@ func TestPutByHandDuringADrain(t *testing.T) {
 	_, err := w.Drain(t.Context(), forward(v2))
 	wantFault(t, err, fault.Superseded)
 	w.wantLabels("1:LIVE+RETIRING 2:LIVE+PREVIOUS 3:CURRENT")
-	if run, _ := w.runs.Describe(t.Context(), rotation.RunName(arn, v3, rotation.Forward)+"-g1"); run.Status != rotation.RunRunning {
+	if run, _ := w.runs.Describe(t.Context(), arn, rotation.RunName(arn, v3, rotation.Forward)+"-g1"); run.Status != rotation.RunRunning {
 		t.Errorf("no run drains towards the version put by hand: %v", w.runs.names())
 	}
 	wantFault(t, w.rotate("44444444-4444-4444-8444-444444444444"), fault.DrainInProgress)

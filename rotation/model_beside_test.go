@@ -64,9 +64,16 @@ func TestModelFoundARollbackBesideAnUnfinishedClaim(t *testing.T) {
 // fenced for ever.
 func TestModelFoundASecondRollbackOfOneVersion(t *testing.T) {
 	t.Parallel()
+	for _, zoned := range []bool{false, true} {
+		secondRollback(t, zoned)
+	}
+}
+
+func secondRollback(t *testing.T, zoned bool) {
 	for _, driver := range drivers {
 		m := newModel(t, driver, false, false, slowest()[2])
 		defer m.end()
+		m.zoned = zoned
 		first := m.store.Labels(arn).Holder(rotation.Current)
 		version, _ := m.begin()
 		for !m.store.Labels(arn).Has(version, rotation.Current) {

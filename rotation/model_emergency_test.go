@@ -60,6 +60,9 @@ func (m *model) hurry(e *emergency, calls int) bool {
 	}
 	req := rotation.Request{Secret: arn, Token: e.token, Direction: rotation.Head, Generation: 1}
 	p := m.start("emergency "+m.short(e.token)+" "+actNames[e.at], func(ctx context.Context, r *rotation.Rotator) (rotation.Result, error) {
+		if e.at == actCut {
+			atTarget(r)
+		}
 		return []func(context.Context, rotation.Request) (rotation.Result, error){r.MarkStolen, r.Cut, r.Replace, r.Bury}[e.at](ctx, req)
 	})
 	e.p = p

@@ -190,20 +190,23 @@ func TestModelFoundARollbackToALoginStoredAgain(t *testing.T) {
 // run used to be fenced by its rank for ever, and the stolen login lived on.
 func TestModelFoundARollbackThatAnEmergencyTakesBack(t *testing.T) {
 	t.Parallel()
-	for _, driver := range drivers {
-		m := newModel(t, driver, false, false, slowest()[2])
-		defer m.end()
-		version, _ := m.begin()
-		for !m.store.Labels(arn).Has(version, rotation.Current) {
-			m.tick()
+	for _, zoned := range []bool{false, true} {
+		for _, driver := range drivers {
+			m := newModel(t, driver, false, false, slowest()[2])
+			defer m.end()
+			m.zoned = zoned
+			version, _ := m.begin()
+			for !m.store.Labels(arn).Has(version, rotation.Current) {
+				m.tick()
+			}
+			m.turnBack()
+			back := rotation.RunName(arn, version, rotation.Back) + "-g1"
+			m.drive(back, 1)
+			m.until(m.inFlight[back], "Move CURRENT")
+			m.hurry(m.emergency(true), 0)
+			m.settle()
+			m.settled()
 		}
-		m.turnBack()
-		back := rotation.RunName(arn, version, rotation.Back) + "-g1"
-		m.drive(back, 1)
-		m.until(m.inFlight[back], "Move CURRENT")
-		m.hurry(m.emergency(true), 0)
-		m.settle()
-		m.settled()
 	}
 }
 

@@ -191,11 +191,11 @@ func (r modelRuns) Start(ctx context.Context, name string, in rotation.Input) er
 	return r.p.heard(r.m.runs.Start(ctx, name, in))
 }
 
-func (r modelRuns) Describe(ctx context.Context, name string) (rotation.Run, error) {
-	return r.m.runs.Describe(ctx, name)
+func (r modelRuns) Describe(ctx context.Context, secret, name string) (rotation.Run, error) {
+	return r.m.runs.Describe(ctx, secret, name)
 }
 
-func (r modelRuns) Stop(_ context.Context, name, _ string) error {
+func (r modelRuns) Stop(_ context.Context, _, name, _ string) error {
 	if err := r.p.gate("StopExecution " + r.m.short(name)); err != nil {
 		return err
 	}

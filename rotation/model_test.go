@@ -40,6 +40,7 @@ func TestModel(t *testing.T) {
 					rapid.Check(t, func(rt *rapid.T) {
 						m := newModel(rt, driver, pair, rapid.Bool().Draw(rt, "AWSPENDING stays"), rapid.SampledFrom(slowest()).Draw(rt, "parties"))
 						defer m.end()
+						m.zoned = rapid.Bool().Draw(rt, "zoned")
 						m.hits = hits
 						hits.begin()
 						rt.Repeat(m.actions(hands))

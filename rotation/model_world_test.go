@@ -38,6 +38,7 @@ type model struct {
 	passwords int
 	byHand    map[string]bool // versions that a person has made current
 	broken    string
+	zoned     bool // functions that reach targets reach no Step Functions
 
 	emergencies []*emergency
 	stolen      map[credential]bool // what an emergency has declared stolen
@@ -250,7 +251,18 @@ func call(step rotation.Step, req rotation.Request) work {
 			rotation.StepAdopt: r.Adopt, rotation.StepDrain: r.Drain, rotation.StepDisable: r.Disable, rotation.StepRevoke: r.Revoke,
 			rotation.StepRollback: r.Rollback,
 		}
+		if step != rotation.StepRollback || req.Direction == rotation.Back { // else a controller does it
+			atTarget(r)
+		}
 		return steps[step](ctx, req)
+	}
+}
+
+// atTarget makes a function one that reaches targets: in a zone those can't start
+// or look up runs, and leave that to the watchdogs.
+func atTarget(r *rotation.Rotator) {
+	if runs, ok := r.Runs.(modelRuns); ok && runs.m.zoned {
+		r.Runs = nil
 	}
 }
 

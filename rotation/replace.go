@@ -177,11 +177,11 @@ func (r *Rotator) attempt(ctx context.Context, d Description, s Situation) (_ Si
 		s.Token = nextToken(d.ARN, d.Versions.Holder(Current))
 	}
 	for ; ; spent++ {
-		back, err := r.Runs.Describe(ctx, RunName(d.ARN, s.Token, Back)+"-g1")
+		back, err := r.Runs.Describe(ctx, d.ARN, RunName(d.ARN, s.Token, Back)+"-g1")
 		if err != nil {
 			return s, Run{}, 0, fault.Wrap(fault.Unavailable, err, "looking up whether %s was turned back", s.Token)
 		}
-		head, _, err := r.lastRun(ctx, RunName(d.ARN, s.Token, Head))
+		head, _, err := r.lastRun(ctx, d.ARN, RunName(d.ARN, s.Token, Head))
 		if err != nil {
 			return s, Run{}, 0, err
 		}
@@ -196,10 +196,10 @@ func (r *Rotator) attempt(ctx context.Context, d Description, s Situation) (_ Si
 }
 
 // lastRun is a run's last generation, or an absent one.
-func (r *Rotator) lastRun(ctx context.Context, name string) (last Run, generation int, err error) {
+func (r *Rotator) lastRun(ctx context.Context, secret, name string) (last Run, generation int, err error) {
 	last = Run{Status: RunAbsent}
 	for ; ; generation++ {
-		run, err := r.describeRun(ctx, name, generation+1)
+		run, err := r.describeRun(ctx, secret, name, generation+1)
 		if err != nil || run.Status == RunAbsent {
 			return last, generation, err
 		}

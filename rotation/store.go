@@ -89,9 +89,9 @@ type Runs interface {
 	// Start is the atomic claim: of two calls with one name, one execution
 	// comes. A name that is taken, by whatever input, is not an error.
 	Start(ctx context.Context, name string, in Input) error
-	// Stop ends a running execution. Its functions may go on until they are done;
-	// one that has ended, or never was, is not an error.
-	Stop(ctx context.Context, name, why string) error
+	// Stop ends a running execution of a secret. Its functions may go on until they
+	// are done; one that has ended, or never was, is not an error.
+	Stop(ctx context.Context, secret, name, why string) error
 	// Describe returns RunAbsent, not an error, for a name never started.
-	Describe(ctx context.Context, name string) (Run, error)
+	Describe(ctx context.Context, secret, name string) (Run, error)
 }

@@ -151,18 +151,48 @@ func (r *Rotator) Disable(ctx context.Context, req Request) (Result, error) {
 // AWSCURRENT.
 func (r *Rotator) outrank(ctx context.Context, t tail, c Change, do func(context.Context, Change) (Result, error)) (Result, error) {
 	res, err := do(ctx, c)
-	if !fault.Is(err, fault.Fenced) || t.req.Direction != Forward || r.Runs == nil {
+	if !fault.Is(err, fault.Fenced) || t.req.Direction != Forward {
 		return res, err
 	}
-	back, generation, unseen := r.lastRun(ctx, RunName(t.desc.ARN, t.req.Token, Back))
-	if unseen != nil || back.Status == RunAbsent {
+	back, unseen := t.cursor.overtaken(), error(nil)
+	if r.Runs != nil {
+		back, unseen = r.takenBack(ctx, t.desc.ARN, t.req.Token, t.policy)
+	}
+	if back.Generation == 0 && r.Runs == nil && t.req.Generation == 1 { // it began after this run did, perhaps
+		unseen = fault.New(fault.Unavailable, "a run of a higher rank has been at the target, and this function can't look up whether that is a rollback that was taken back").
+			WithHint("the next generation of this run will know; the watchdog starts it")
+	}
+	if unseen != nil || back.Generation == 0 {
 		return res, cmp.Or(unseen, err)
 	}
-	if back.Status == RunRunning || r.Now().Before(back.Stopped.Add(t.policy.FunctionLimit)) {
-		return Result{}, fault.New(fault.Unavailable, "a function of run %s, which was taken back, may still act", back.Name)
+	if r.Now().Before(back.Until) {
+		return Result{}, fault.New(fault.Unavailable, "a function of a rollback that was taken back may still act")
 	}
-	c.Rank = rankAgain(t.req.Generation, generation)
+	c.Rank = rankAgain(t.req.Generation, back.Generation)
 	return do(ctx, c)
+}
+
+// takenBack looks up the rollback that a forward run comes after, if there was one.
+func (r *Rotator) takenBack(ctx context.Context, secret, token string, p Policy) (overtaken, error) {
+	back, generation, err := r.lastRun(ctx, secret, RunName(secret, token, Back))
+	if err != nil || back.Status == RunAbsent {
+		return overtaken{}, err
+	}
+	until := back.Stopped
+	if back.Status == RunRunning { // its next step will be refused by the labels
+		until = r.Now()
+	}
+	return overtaken{Generation: generation, Until: until.Add(p.FunctionLimit).UTC()}, nil
+}
+
+// overtakes tells a forward run of that rollback at its start, because functions
+// may be unable to look up runs.
+func (r *Rotator) overtakes(ctx context.Context, secret string, s Situation, p Policy) (cursor string, err error) {
+	if s.Direction != Forward {
+		return "", nil
+	}
+	back, err := r.takenBack(ctx, secret, s.Token, p)
+	return back.cursor(), err
 }
 
 // hold is how long the disabled credential is kept: nobody had a version that

@@ -110,7 +110,7 @@ func drawScenario(rt *rapid.T) scenario {
 		script:    script{},
 	}
 	for _, function := range []string{
-		"createSecret", "setSecret", "testSecret", "finishSecret", "adoptSecret", "drainCheck", "disableSecret", "revokeSecret", "rollback", "startExecution",
+		"createSecret", "setSecret", "testSecret", "finishSecret", "adoptSecret", "drainCheck", "disableSecret", "revokeSecret", "rollback", "abortSecret", "startExecution",
 	} {
 		s.script[function] = answers.Draw(rt, function)
 	}

@@ -45,11 +45,11 @@ var scenarios = []scenario{
 	{"head that waits", rotation.Head, byMachine, script{"testSecret": {"wait", "unknown", "done"}}, "Create Set Test Test Test Finish Promoted"},
 	{"head that waits in every step", rotation.Head, byMachine, script{"createSecret": {"unknown", "done"}, "setSecret": {"wait", "done"}, "finishSecret": {"wait", "done"}}, "Create Create Set Set Test Finish Finish Promoted"},
 	{"head refused", rotation.Head, bySecretsManager, script{"createSecret": {":Keyturn.DrainInProgress"}}, "Create Abort RotationAborted"},
-	{"head fails in test", rotation.Head, byMachine, script{"testSecret": {":Keyturn.CredentialRejected"}, "rollback": {"wait", "done"}}, "Create Set Test Abort Abort RotationAborted"},
-	{"head fails, but was promoted", rotation.Head, byMachine, script{"finishSecret": {":Keyturn.Internal"}, "rollback": {"promoted"}}, "Create Set Test Finish Abort Promoted"},
+	{"head fails in test", rotation.Head, byMachine, script{"testSecret": {":Keyturn.CredentialRejected"}, "abortSecret": {"wait", "done"}}, "Create Set Test Abort Abort RotationAborted"},
+	{"head fails, but was promoted", rotation.Head, byMachine, script{"finishSecret": {":Keyturn.Internal"}, "abortSecret": {"promoted"}}, "Create Set Test Finish Abort Promoted"},
 	{"head overtaken", rotation.Head, byMachine, script{"setSecret": {":Keyturn.Superseded"}}, "Create Set HandedOver"},
-	{"abort fails", rotation.Head, byMachine, script{"setSecret": {":Keyturn.Internal"}, "rollback": {":Keyturn.PermissionDenied"}}, "Create Set Abort RotationStuck"},
-	{"abort succeeds at the second call", rotation.Head, byMachine, script{"setSecret": {":Keyturn.Blocked"}, "rollback": {":Keyturn.Unavailable", "done"}}, "Create Set Abort RotationAborted"},
+	{"abort fails", rotation.Head, byMachine, script{"setSecret": {":Keyturn.Internal"}, "abortSecret": {":Keyturn.PermissionDenied"}}, "Create Set Abort RotationStuck"},
+	{"abort succeeds at the second call", rotation.Head, byMachine, script{"setSecret": {":Keyturn.Blocked"}, "abortSecret": {":Keyturn.Unavailable", "done"}}, "Create Set Abort RotationAborted"},
 	{"tail", rotation.Forward, bySecretsManager, nil, "Adopt Drain Disable Hold Revoke Stable"},
 	{"tail of the machine's driver", rotation.Forward, byMachine, nil, "Adopt Drain Disable Hold Revoke Stable"},
 	{"tail that waits", rotation.Forward, bySecretsManager, script{"drainCheck": {"wait", "unknown", "done"}, "adoptSecret": {"wait", "done"}}, "Adopt Adopt Drain Drain Drain Disable Hold Revoke Stable"},
@@ -91,7 +91,7 @@ var scenarios = []scenario{
 	{"displaced versions without end", rotation.Forward, bySecretsManager, script{"revokeSecret": {answered(`"reopened"`, "60", "1500")}}, "Adopt Drain Disable Hold Revoke HandOver HandedOver"},
 	{"1500 polls", rotation.Forward, bySecretsManager, script{"adoptSecret": {answered(`"done"`, "60", "1490")}, "drainCheck": {"wait"}}, "Adopt" + strings.Repeat(" Drain", 10) + " HandOver HandedOver"},
 	{"1500 polls of the head", rotation.Head, byMachine, script{"testSecret": {answered(`"wait"`, "60", "1500")}}, "Create Set Test HandOver HandedOver"},
-	{"1500 polls of the abort", rotation.Head, byMachine, script{"testSecret": {":Keyturn.Internal"}, "rollback": {answered(`"wait"`, "60", "1500")}}, "Create Set Test Abort HandOver HandedOver"},
+	{"1500 polls of the abort", rotation.Head, byMachine, script{"testSecret": {":Keyturn.Internal"}, "abortSecret": {answered(`"wait"`, "60", "1500")}}, "Create Set Test Abort HandOver HandedOver"},
 	{"1500 polls on the way back", rotation.Back, bySecretsManager, script{"rollback": {answered(`"unknown"`, "60", "1500")}}, "Rollback HandOver HandedOver"},
 	{"the next run is there already", rotation.Forward, bySecretsManager, script{
 		"drainCheck": {answered(`"wait"`, "60", "1500")}, "startExecution": {":Sfn.ExecutionAlreadyExistsException"},
@@ -119,7 +119,7 @@ func everyError() []scenario {
 	pending := answered(`"wait"`, "60", "1500")
 	calls := []call{
 		{"createSecret", rotation.Head, nil}, {"setSecret", rotation.Head, nil}, {"testSecret", rotation.Head, nil}, {"finishSecret", rotation.Head, nil},
-		{"rollback", rotation.Head, script{"testSecret": {":Keyturn.CredentialRejected"}}}, {"rollback", rotation.Back, nil},
+		{"abortSecret", rotation.Head, script{"testSecret": {":Keyturn.CredentialRejected"}}}, {"rollback", rotation.Back, nil},
 		{"adoptSecret", rotation.Forward, nil}, {"drainCheck", rotation.Forward, nil}, {"disableSecret", rotation.Forward, nil}, {"revokeSecret", rotation.Back, nil},
 		{"startExecution", rotation.Forward, script{"drainCheck": {pending}}},
 	}

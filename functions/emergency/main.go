@@ -12,7 +12,7 @@ import (
 func main() { lambdaentry.Run(build) }
 
 func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
-	r, err := deployment.Rotator("emergency", log)
+	r, err := deployment.Controller("emergency", log)
 	if err != nil {
 		return nil, err
 	}

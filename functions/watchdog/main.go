@@ -13,7 +13,7 @@ import (
 func main() { lambdaentry.Run(build) }
 
 func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
-	r, err := deployment.Rotator("watchdog", log)
+	r, err := deployment.Controller("watchdog", log)
 	if err != nil {
 		return nil, err
 	}

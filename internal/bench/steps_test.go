@@ -169,9 +169,11 @@ func (d *duel) worked(b *testing.B) {
 	}
 	by.label("KEYTURN_REJECTED", token, "")
 	for name, event := range map[string]string{
-		"emergency": fmt.Sprintf(`{"act":"foretell","secret":%q,"token":%q,"cut":false,"cursor":"","polls":0}`, d.third.ARN, token),
-		"rollback":  fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"back","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
-		"watchdog":  `{}`,
+		"cutSecret":   fmt.Sprintf(`{"act":"foretell","secret":%q,"token":%q,"cut":false,"cursor":"","polls":0}`, d.third.ARN, token),
+		"emergency":   fmt.Sprintf(`{"act":"bury","secret":%q,"token":%q,"cut":false,"cursor":"","polls":0}`, d.third.ARN, token),
+		"rollback":    fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"back","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
+		"abortSecret": fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"head","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
+		"watchdog":    `{}`,
 	} {
 		out, err := d.aws.Lambda.Invoke(d.ctx, name, []byte(event))
 		if err != nil || out.FunctionError != "" {

@@ -26,7 +26,7 @@ func (w *walk) foretell(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := w.functions.Invoke(ctx, functionPrefix+"emergency", event)
+	out, err := w.functions.Invoke(ctx, functionPrefix+"cutSecret", event)
 	if err != nil || out.FunctionError != "" {
 		return fmt.Errorf("foretelling what breaks: %w, %s", err, out.Payload)
 	}
@@ -44,7 +44,7 @@ func (w *walk) foretell(ctx context.Context) error {
 // cutting notes that an emergency is about to cut the stolen login off.
 func (w *walk) cutting(inv *invocation) {
 	var event struct{ Act string }
-	if inv.function == "emergency" && json.Unmarshal(inv.event, &event) == nil && event.Act == "cut" {
+	if inv.function == "cutSecret" && json.Unmarshal(inv.event, &event) == nil && event.Act == "cut" {
 		w.cut.Store(true)
 	}
 }

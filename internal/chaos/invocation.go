@@ -92,8 +92,10 @@ var handlers = map[string]func(*rotation.Rotator) lambdaentry.Handler{
 	"disableSecret": func(r *rotation.Rotator) lambdaentry.Handler { return lambdaentry.Step(r.Disable) },
 	"revokeSecret":  func(r *rotation.Rotator) lambdaentry.Handler { return lambdaentry.Step(r.Revoke) },
 	"rollback":      func(r *rotation.Rotator) lambdaentry.Handler { return lambdaentry.Step(r.Rollback) },
+	"abortSecret":   func(r *rotation.Rotator) lambdaentry.Handler { return lambdaentry.Step(r.Rollback) },
 	"watchdog":      lambdaentry.Watch,
 	"emergency":     lambdaentry.Emergency,
+	"cutSecret":     lambdaentry.Cut,
 }
 
 // Has implements host.Registry.

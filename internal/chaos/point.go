@@ -87,7 +87,7 @@ func kinds(p Point) []Kind {
 	var more []Kind
 	switch p.Function {
 	case "operator": // a person doesn't wait for ever
-	case "rollback", "watchdog":
+	case "rollback", "abortSecret", "watchdog":
 		more = []Kind{HangBefore, HangAfter}
 	case "rotateSecret": // the only one that Secrets Manager calls
 		more = []Kind{HangBefore, HangAfter, Zombie, TurnedBack, Cancelled}

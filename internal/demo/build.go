@@ -17,7 +17,7 @@ import (
 // functionNames are the folders of functions/.
 var functionNames = []string{
 	"createSecret", "setSecret", "testSecret", "finishSecret", "adoptSecret", "drainCheck",
-	"disableSecret", "revokeSecret", "rollback", "rotateSecret", "watchdog", "emergency",
+	"disableSecret", "revokeSecret", "rollback", "abortSecret", "rotateSecret", "watchdog", "emergency", "cutSecret",
 }
 
 // build makes the function binaries as the deployment would, but for this

@@ -17,11 +17,27 @@ type emergencyEvent struct {
 	Polls  int    `json:"polls"`
 }
 
-// Emergency carries out the acts of an emergency, by name.
+// act is one of an emergency's, by its name in emergency.asl.json.
+type act func(context.Context, rotation.Request) (rotation.Result, error)
+
+// Emergency carries out the acts of an emergency that need labels and runs.
 func Emergency(r *rotation.Rotator) Handler {
-	acts := map[string]func(context.Context, rotation.Request) (rotation.Result, error){
-		"mark": r.MarkStolen, "cut": r.Cut, "replace": r.Replace, "bury": r.Bury,
-	}
+	return emergencyActs(func(emergencyEvent) map[string]act {
+		return map[string]act{"mark": r.MarkStolen, "replace": r.Replace, "bury": r.Bury}
+	})
+}
+
+// Cut carries out those that need the target.
+func Cut(r *rotation.Rotator) Handler {
+	return emergencyActs(func(e emergencyEvent) map[string]act {
+		return map[string]act{"cut": r.Cut, "foretell": func(ctx context.Context, req rotation.Request) (rotation.Result, error) {
+			plan, err := r.Foretell(ctx, req.Secret, e.Cut)
+			return rotation.Result{Outcome: rotation.Done, Missing: append(plan.Blockers, plan.Breaks...)}, err
+		}}
+	})
+}
+
+func emergencyActs(acts func(emergencyEvent) map[string]act) Handler {
 	return func(ctx context.Context, event []byte) (any, error) {
 		var e emergencyEvent
 		if err := Decode(event, &e); err != nil {
@@ -31,16 +47,12 @@ func Emergency(r *rotation.Rotator) Handler {
 		if err := (stepEvent{Direction: req.Direction, Generation: req.Generation, Cursor: e.Cursor, Polls: e.Polls}).check(); err != nil {
 			return nil, err
 		}
-		if e.Act == "foretell" {
-			plan, err := r.Foretell(ctx, e.Secret, e.Cut)
-			return answer(rotation.Result{Outcome: rotation.Done, Missing: append(plan.Blockers, plan.Breaks...)}, e.Polls), err
-		}
-		act, ok := acts[e.Act]
+		do, ok := acts(e)[e.Act]
 		if !ok {
-			return nil, fault.New(fault.InvalidInput, "the event's field %q is %q, which is no act of an emergency", "act", e.Act).
+			return nil, fault.New(fault.InvalidInput, "the event's field %q is %q, which is no act of this function", "act", e.Act).
 				WithHint("deploy the functions and the state machine from one release")
 		}
-		res, err := act(ctx, req)
+		res, err := do(ctx, req)
 		if err != nil {
 			return nil, err
 		}

@@ -122,6 +122,9 @@ func FuzzWatchEvent(f *testing.F) {
 	f.Add([]byte(`{"detail":{"additionaleventdata":{"SecretId":"` + managed + `"}}}`))
 	f.Add([]byte(`{"detail":null,"source":"aws.secretsmanager","resources":["` + canary + `"]}`))
 	f.Add([]byte(`{"detail":{"additionalEventData":[]}}`))
+	f.Add([]byte(`{"detail":{"input":"{\"secret\":\"` + managed + `\",\"token\":\"t\"}"}}`))
+	f.Add([]byte(`{"detail":{"input":"{\"secret\":\"` + managed + `x\"}"}}`))
+	f.Add([]byte(`{"detail":{"input":"no JSON"}}`))
 	f.Fuzz(func(t *testing.T, event []byte) {
 		r, p, store := rotator(t)
 		answer, err := lambdaentry.Watch(r)(t.Context(), event)

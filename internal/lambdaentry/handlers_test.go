@@ -45,9 +45,9 @@ func (p *parts) Start(_ context.Context, name string, _ rotation.Input) error {
 	return nil
 }
 
-func (*parts) Stop(context.Context, string, string) error { return nil }
+func (*parts) Stop(context.Context, string, string, string) error { return nil }
 
-func (*parts) Describe(_ context.Context, name string) (rotation.Run, error) {
+func (*parts) Describe(_ context.Context, _, name string) (rotation.Run, error) {
 	return rotation.Run{Name: name, Status: rotation.RunAbsent}, nil
 }
 

@@ -170,3 +170,16 @@ func TestWrongSettingsEndTheProcess(t *testing.T) {
 		t.Errorf("logs: %s", logs)
 	}
 }
+
+// A ping keeps a function in use and is no step.
+func TestAPingIsAnsweredWithoutAStep(t *testing.T) {
+	t.Parallel()
+	if got, _ := invoke(t, "run", `{"ping":true}`); !strings.HasSuffix(got.path, "/response") || got.body != `{"pong":true}` {
+		t.Errorf("the runtime got %s with %s", got.path, got.body)
+	}
+	for _, event := range []string{`{"ping":false}`, `{"ping":true,"secret":"s"}`, `{"Ping":true}`} {
+		if got, _ := invoke(t, "run", event); !strings.HasSuffix(got.path, "/error") || got.errorType != string(fault.InvalidInput) {
+			t.Errorf("%s: the runtime got %s with type %q", event, got.path, got.errorType)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package lambdaentry
 
 import (
+	"cmp"
 	"context"
 	"hash/fnv"
 	"log/slog"
@@ -11,14 +12,27 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// watchEvent is any EventBridge event; only Secrets Manager's rotation events
-// name a secret. Whatever the event says, the labels decide.
+// watchEvent is any EventBridge event. Secrets Manager's rotation events name a
+// secret, and so does the end of an execution, in its input. Whatever the event
+// says, the labels decide.
 type watchEvent struct {
 	Detail struct {
 		Additional struct {
 			SecretID string `json:"SecretId"`
 		} `json:"additionalEventData"`
+		Input string `json:"input"`
 	} `json:"detail"`
+}
+
+// secret is the one that the event names, or "". Input that isn't ours names none.
+func (e watchEvent) secret() string {
+	var run struct {
+		Secret string `json:"secret"`
+	}
+	if e.Detail.Input != "" && strictjson.DecodeKnown([]byte(e.Detail.Input), &run) != nil {
+		return ""
+	}
+	return cmp.Or(e.Detail.Additional.SecretID, run.Secret)
 }
 
 // watched is what the watchdog found of one secret.
@@ -55,7 +69,7 @@ func Watch(r *rotation.Rotator) Handler {
 				WithHint("EventBridge's rules and schedules call this function")
 		}
 		round := rotation.Round{}
-		if named := e.Detail.Additional.SecretID; named != "" {
+		if named := e.secret(); named != "" {
 			if _, err := r.Policies.Policy(named); fault.Is(err, fault.NotManaged) {
 				return watchAnswer{Secrets: []watched{}}, nil // the rule sees every secret of the account
 			}

@@ -34,3 +34,30 @@ func TestTheWatchdogRaisesWhatItCantRepair(t *testing.T) {
 		t.Errorf("logged %v", line)
 	}
 }
+
+// The end of an execution names its secret in its input, which isn't ours to trust.
+func TestTheEndOfARunIsLookedInto(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, input string
+		looked      int
+	}{
+		{"ours", `{"secret":"` + managed + `","token":"t","direction":"head"}`, 1},
+		{"an unmanaged secret's", `{"secret":"` + managed + `x","token":"t"}`, 0},
+		{"another machine's", `["order 66"]`, 1}, // then every managed secret is looked at
+	} {
+		r, _, _ := rotator(t)
+		text, err := json.Marshal(map[string]any{"source": "aws.states", "detail": map[string]any{"input": tt.input, "status": "SUCCEEDED"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := lambdaentry.Watch(r)(t.Context(), text)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		said, _ := json.Marshal(answer)
+		if n := strings.Count(string(said), `"secret":"`); n != tt.looked {
+			t.Errorf("%s: looked at %d secrets: %s", tt.name, n, said)
+		}
+	}
+}

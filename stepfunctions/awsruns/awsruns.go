@@ -24,10 +24,19 @@ type API interface {
 	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
 }
 
-// Runs implements rotation.Runs on one state machine.
+// Runs implements rotation.Runs.
 type Runs struct {
-	API          API
-	StateMachine string // ARN
+	API API
+	// StateMachine is the ARN of the state machine that drives a secret.
+	StateMachine func(secret string) (string, error)
+}
+
+// ZoneMachine is the ARN of a zone's state machine, from the one without a zone.
+func ZoneMachine(arn, zone string) string {
+	if zone == "" {
+		return arn
+	}
+	return arn + "-" + zone
 }
 
 var _ rotation.Runs = (*Runs)(nil)
@@ -40,8 +49,12 @@ func (r *Runs) Start(ctx context.Context, name string, in rotation.Input) error 
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "writing the input of run %s", name)
 	}
+	machine, err := r.StateMachine(in.Secret)
+	if err != nil {
+		return err
+	}
 	_, err = r.API.StartExecution(ctx, &sfn.StartExecutionInput{
-		StateMachineArn: &r.StateMachine, Name: &name, Input: aws.String(string(input)),
+		StateMachineArn: &machine, Name: &name, Input: aws.String(string(input)),
 	})
 	var taken *types.ExecutionAlreadyExists
 	if errors.As(err, &taken) {
@@ -51,14 +64,18 @@ func (r *Runs) Start(ctx context.Context, name string, in rotation.Input) error 
 }
 
 // execution is a run's ARN.
-func (r *Runs) execution(name string) string {
-	return strings.Replace(r.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + name
+func (r *Runs) execution(secret, name string) (string, error) {
+	machine, err := r.StateMachine(secret)
+	return strings.Replace(machine, ":stateMachine:", ":execution:", 1) + ":" + name, err
 }
 
 // Stop ends a run; StopExecution of one that has ended is idempotent.
-func (r *Runs) Stop(ctx context.Context, name, why string) error {
-	arn := r.execution(name)
-	_, err := r.API.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &arn, Error: aws.String("Keyturn.Superseded"), Cause: &why})
+func (r *Runs) Stop(ctx context.Context, secret, name, why string) error {
+	arn, err := r.execution(secret, name)
+	if err != nil {
+		return err
+	}
+	_, err = r.API.StopExecution(ctx, &sfn.StopExecutionInput{ExecutionArn: &arn, Error: aws.String("Keyturn.Superseded"), Cause: &why})
 	var absent *types.ExecutionDoesNotExist
 	if errors.As(err, &absent) {
 		return nil
@@ -67,8 +84,11 @@ func (r *Runs) Stop(ctx context.Context, name, why string) error {
 }
 
 // Describe looks a run up by its name.
-func (r *Runs) Describe(ctx context.Context, name string) (rotation.Run, error) {
-	arn := r.execution(name)
+func (r *Runs) Describe(ctx context.Context, secret, name string) (rotation.Run, error) {
+	arn, err := r.execution(secret, name)
+	if err != nil {
+		return rotation.Run{}, err
+	}
 	out, err := r.API.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 	var absent *types.ExecutionDoesNotExist
 	if errors.As(err, &absent) {

@@ -1,6 +1,7 @@
 package awsruns_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -40,13 +41,18 @@ func setup(t *testing.T) (*awsruns.Runs, *localstack.AWS) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &awsruns.Runs{API: api, StateMachine: *out.StateMachineArn}, running
+	return &awsruns.Runs{API: api, StateMachine: func(secret string) (string, error) {
+		if secret != "s" {
+			return "", fmt.Errorf("who is %s?", secret)
+		}
+		return *out.StateMachineArn, nil
+	}}, running
 }
 
 func describe(t *testing.T, r *awsruns.Runs, name string, ended bool) rotation.Run {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		run, err := r.Describe(t.Context(), name)
+		run, err := r.Describe(t.Context(), "s", name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +67,11 @@ func describe(t *testing.T, r *awsruns.Runs, name string, ended bool) rotation.R
 // count.
 func held(t *testing.T, r *awsruns.Runs, name string) {
 	t.Helper()
-	arn := strings.Replace(r.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + name
+	machine, err := r.StateMachine("s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arn := strings.Replace(machine, ":stateMachine:", ":execution:", 1) + ":" + name
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		out, err := r.API.(*sfn.Client).GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: &arn})
 		if err != nil {
@@ -85,7 +95,7 @@ func TestStartIsAClaim(t *testing.T) {
 		t.Fatalf("before: %+v", run)
 	}
 	for _, token := range []string{"t", "t", "another"} {
-		if err := r.Start(t.Context(), "a", rotation.Input{Token: token}); err != nil {
+		if err := r.Start(t.Context(), "a", rotation.Input{Secret: "s", Token: token}); err != nil {
 			t.Fatalf("claiming with token %s: %v", token, err)
 		}
 	}
@@ -97,7 +107,7 @@ func TestStartIsAClaim(t *testing.T) {
 	if run := describe(t, r, "a", true); run.Status != rotation.RunSucceeded || run.Stopped.IsZero() {
 		t.Errorf("ended: %+v", run)
 	}
-	if err := r.Start(t.Context(), "a", rotation.Input{Token: "t"}); err != nil {
+	if err := r.Start(t.Context(), "a", rotation.Input{Secret: "s", Token: "t"}); err != nil {
 		t.Errorf("a name of the past: %v", err)
 	}
 	if run := describe(t, r, "a", false); run.Status != rotation.RunSucceeded {
@@ -108,7 +118,7 @@ func TestStartIsAClaim(t *testing.T) {
 func TestDescribeTellsHowARunFailed(t *testing.T) {
 	t.Parallel()
 	r, _ := setup(t)
-	if err := r.Start(t.Context(), "b", rotation.Input{Token: "fail"}); err != nil {
+	if err := r.Start(t.Context(), "b", rotation.Input{Secret: "s", Token: "fail"}); err != nil {
 		t.Fatal(err)
 	}
 	run := describe(t, r, "b", true)
@@ -121,7 +131,20 @@ func TestNoStepFunctionsIsUnavailable(t *testing.T) {
 	t.Parallel()
 	r, running := setup(t)
 	_ = running.Close()
-	if _, err := r.Describe(t.Context(), "a"); !fault.Is(err, fault.Unavailable) {
+	if _, err := r.Describe(t.Context(), "s", "a"); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A zone's secrets have a state machine of their own.
+func TestARunIsFoundInItsSecretsMachine(t *testing.T) {
+	t.Parallel()
+	r, _ := setup(t)
+	if _, err := r.Describe(t.Context(), "another", "a"); err == nil || r.Start(t.Context(), "a", rotation.Input{Secret: "another"}) == nil || r.Stop(t.Context(), "another", "a", "") == nil {
+		t.Errorf("a secret without a machine: %v", err)
+	}
+	const arn = "arn:aws:states:us-east-1:000000000000:stateMachine:keyturn-rotation"
+	if core, none := awsruns.ZoneMachine(arn, "core"), awsruns.ZoneMachine(arn, ""); core != arn+"-core" || none != arn {
+		t.Errorf("%s, %s", core, none)
 	}
 }

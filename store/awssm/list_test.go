@@ -41,9 +41,9 @@ func (f *fleet) Start(_ context.Context, name string, _ rotation.Input) error {
 	return nil
 }
 
-func (f *fleet) Stop(context.Context, string, string) error { return nil }
+func (f *fleet) Stop(context.Context, string, string, string) error { return nil }
 
-func (f *fleet) Describe(_ context.Context, name string) (rotation.Run, error) {
+func (f *fleet) Describe(_ context.Context, _, name string) (rotation.Run, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if slices.Contains(f.runs, name) {
