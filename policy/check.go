@@ -78,6 +78,9 @@ func (c *checker) entry(path string, e Entry, limit Duration, entries []Entry) {
 	c.drain(path, e, limit)
 	c.stuck(path+".stuck", e, limit)
 	c.schedule(path, e, limit)
+	if e.Zone != "" && !IsZone(e.Zone) {
+		c.add(path+".zone", "use 1 to 16 lower-case letters, digits and hyphens, beginning with a letter", "%q can't name a zone", e.Zone)
+	}
 }
 
 func (c *checker) secret(path, secret string) {
@@ -209,10 +212,13 @@ func (c *checker) follow(at string, p Consumer, seen map[string]string) {
 // schedule refuses a period in which a rotation can't come to its end: the next
 // one would find the old credential still alive and fail.
 func (c *checker) schedule(path string, e Entry, limit Duration) {
+	at := path + ".schedule"
 	if e.Schedule == "" {
+		if e.ScheduleWindow != 0 {
+			c.add(at+"_window", "leave it out, or give a schedule", "nothing is scheduled")
+		}
 		return
 	}
-	at := path + ".schedule"
 	if e.Driver == rotation.DriverMachine {
 		c.add(at, "leave it out: the machine's own schedule starts these", "Secrets Manager schedules only secrets that it drives")
 		return
@@ -222,10 +228,17 @@ func (c *checker) schedule(path string, e Entry, limit Duration) {
 		c.add(at, "write rate(30 days), rate(12 hours) or cron(0 16 1 * ? *)", "%v", err)
 		return
 	}
+	if e.ScheduleWindow != 0 {
+		if what := CheckWindow(e.Schedule, time.Duration(e.ScheduleWindow)); what != "" {
+			c.add(at+"_window", "shorten it, or leave it out for Secrets Manager's own", "%s", what)
+			return
+		}
+		window = time.Duration(e.ScheduleWindow)
+	}
 	needed := time.Duration(e.HeadLimit+e.Drain.MaxOverlap+e.Hold+limit) + window
 	if period < needed {
 		c.add(at, fmt.Sprintf("rotate every %s or less often, or shorten those", Duration(needed)),
-			"two rotations can be %s apart, less than head_limit + max_overlap + hold + function_limit + Secrets Manager's own start window of %s",
+			"two rotations can be %s apart, less than head_limit + max_overlap + hold + function_limit + Secrets Manager's start window of %s",
 			Duration(period), Duration(window))
 	}
 }

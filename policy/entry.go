@@ -23,7 +23,13 @@ type Entry struct {
 	// FailedLogins bounds the refused attempts per login and hour.
 	FailedLogins int `json:"failed_logins_per_hour"`
 	// Schedule is the expression of Secrets Manager's schedule, or empty.
-	Schedule  string     `json:"schedule,omitempty"`
+	Schedule string `json:"schedule,omitempty"`
+	// ScheduleWindow is within how long after its start Secrets Manager begins a
+	// rotation, in whole hours; 0: its own default.
+	ScheduleWindow Duration `json:"schedule_window,omitempty"`
+	// Zone is the network from which its targets are reached; empty: the
+	// functions are in none.
+	Zone      string     `json:"zone,omitempty"`
 	Consumers []Consumer `json:"consumers,omitempty"`
 	// Settings are the kind's own.
 	Settings json.RawMessage `json:"settings"`

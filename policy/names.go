@@ -47,6 +47,11 @@ func isConsumer(name string) bool {
 	return name != "" && len(name) <= maxConsumer && name[0] != '.' && name[0] != '-' && consists(name, letters+digits+"._-")
 }
 
+// IsZone tells the names of zones: they are part of functions' names.
+func IsZone(name string) bool {
+	return name != "" && len(name) <= 16 && consists(name[:1], lower) && consists(name, lower+digits+"-")
+}
+
 const (
 	digits  = "0123456789"
 	lower   = "abcdefghijklmnopqrstuvwxyz"

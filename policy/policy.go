@@ -125,22 +125,37 @@ func (d Document) Secrets() []string {
 // name alone would be another identity for the same secret. An entry that lists
 // a name matches the ARN that Secrets Manager makes of it.
 func (d Document) Policy(arn string) (rotation.Policy, error) {
+	e, err := d.entry(arn)
+	if err != nil {
+		return rotation.Policy{}, err
+	}
+	return e.policy(arn, d.limit, d.hash), nil
+}
+
+// Zone is the network from which a secret's targets are reached; its ARN names
+// the secret as in Policy.
+func (d Document) Zone(arn string) (string, error) {
+	e, err := d.entry(arn)
+	return e.Zone, err
+}
+
+func (d Document) entry(arn string) (Entry, error) {
 	for _, e := range d.entries {
 		if IsARN(e.Secret) && e.Secret == arn {
-			return e.policy(arn, d.limit, d.hash), nil
+			return e, nil
 		}
 	}
 	name, isARN := nameOf(arn)
 	for _, e := range d.entries {
 		if isARN && e.Secret == name {
-			return e.policy(arn, d.limit, d.hash), nil
+			return e, nil
 		}
 	}
 	f := fault.New(fault.NotManaged, "the policy doesn't list secret %s", arn)
 	if !IsARN(arn) {
-		return rotation.Policy{}, f.WithHint("name the secret by its full ARN")
+		return Entry{}, f.WithHint("name the secret by its full ARN")
 	}
-	return rotation.Policy{}, f.WithHint("add it under secrets in keyturn.yaml and deploy, or switch its rotation off")
+	return Entry{}, f.WithHint("add it under secrets in keyturn.yaml and deploy, or switch its rotation off")
 }
 
 // Problem is one rule that a document breaks.

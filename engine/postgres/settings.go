@@ -111,6 +111,25 @@ type Settings struct {
 	PreparedGrace Duration `json:"prepared_grace"`
 }
 
+// Reads lists the ARNs of the secrets, other than the rotated one, that an engine
+// with these settings reads.
+func (s Settings) Reads() []string {
+	arns := []string{s.Admin}
+	for _, p := range s.Poolers {
+		arns = append(arns, p.Admin)
+	}
+	slices.Sort(arns)
+	return slices.Compact(arns)
+}
+
+// Files lists the paths of the files that lie beside the policy.
+func (s Settings) Files() []string {
+	if s.RootCAFile == "" {
+		return nil
+	}
+	return []string{s.RootCAFile}
+}
+
 // ParseSettings decodes a policy's settings strictly and validates them. It
 // returns every complaint, joined, as fault.InvalidInput.
 func ParseSettings(raw json.RawMessage) (Settings, error) {

@@ -7,6 +7,21 @@
 //
 //	version: 1                  # of this form; required
 //	function_limit: 60s         # the functions' longest time-out; default 60s
+//	deploy:                     # for the CDK app; the functions don't see it
+//	  name: keyturn             # begins the names of what is made
+//	  zones:                    # networks from which targets are reached
+//	    core:
+//	      vpc: vpc-0123456789abcdef0
+//	      subnets: [subnet-0123456789abcdef0, subnet-0123456789abcdef1]
+//	      security_groups: [sg-0123456789abcdef0]  # of the functions; default: one is made
+//	  audit:
+//	    retention: 400d         # Object Lock; no record can be deleted before
+//	    lock: governance        # or compliance: not even by root
+//	  alarms: {topic: arn:aws:sns:…}  # default: one is made
+//	  trail: arn:aws:cloudtrail:…     # default: it is looked for
+//	  permissions_boundary: arn:aws:iam::…:policy/…
+//	  break_glass: [arn:aws:iam::…:role/…]  # who may write managed secrets beside Keyturn
+//	  kms_keys: [arn:aws:kms:…:key/…]       # of secrets that are only read
 //	defaults:                   # for all secrets below; each key optional
 //	  window: 15m
 //	  poll: 60s
@@ -36,7 +51,11 @@
 //	      revoke: 72h           # from then until it is destroyed
 //	    emergency: 30s          # to follow when the old credential is stolen
 //	    failed_logins_per_hour: 3  # of one login; then it waits, so that no account is locked
-//	    schedule: rate(30 days) # Secrets Manager's; default: none
+//	    schedule: rate(30 days) # Secrets Manager's; default: none. H in cron: a number of its own for each secret
+//	    schedule_window: 4h     # from the schedule's start; default: Secrets Manager's own
+//	    zone: core              # one of deploy.zones, if there are any
+//	    kms_key: arn:…          # under which it lies; default: AWS's own for Secrets Manager
+//	    create: true            # the deployment makes it, empty; default: it is there
 //	    consumers:
 //	      - name: orders-api    # as it shows itself to the target
 //	        cadence: 24h        # longest time between two uses; default: always connected
@@ -59,6 +78,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -67,6 +87,7 @@ import (
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/policy/account"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -78,6 +99,15 @@ type Kind struct {
 	// told one by one; one that quotes a key of the block is placed there. Nil
 	// means that the kind has no settings.
 	Validate func(settings json.RawMessage) error
+	// Needs tells what an engine with these settings, which are valid, reads.
+	// Nil: nothing.
+	Needs func(settings json.RawMessage) Needs
+}
+
+// Needs is what an engine reads beside the secret that it rotates.
+type Needs struct {
+	Secrets []string // ARNs
+	Files   []string // paths, as the settings name them
 }
 
 // base is what holds where neither the file nor the kind says anything.
@@ -91,43 +121,72 @@ var base = rotation.Policy{
 // the parser's time grows with the square of the nesting.
 const maxSource = 1 << 20
 
-// File compiles a keyturn.yaml. Its errors are fault.InvalidInput around joined
-// *Error values.
+// File compiles a keyturn.yaml into what functions load. Its errors are
+// fault.InvalidInput around joined *Error values.
 func File(path string, kinds map[string]Kind) (policy.Document, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return policy.Document{}, fault.Wrap(fault.InvalidInput, err, "reading the policy")
-	}
-	return Source(path, text, kinds)
+	a, err := Account(path, kinds)
+	return a.Policy, err
 }
 
 // Source compiles the text of a keyturn.yaml; name stands for it in errors.
 func Source(name string, text []byte, kinds map[string]Kind) (policy.Document, error) {
+	a, err := source(name, text, kinds)
+	return a.Policy, err
+}
+
+// Account compiles a keyturn.yaml into what is deployed. Its errors are File's.
+func Account(path string, kinds map[string]Kind) (account.Account, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return account.Account{}, fault.Wrap(fault.InvalidInput, err, "reading the policy")
+	}
+	return source(path, text, kinds)
+}
+
+func source(name string, text []byte, kinds map[string]Kind) (account.Account, error) {
 	r := &reader{file: name, places: map[string]place{}, faulty: map[string]bool{}}
 	if len(text) > maxSource {
 		r.fail("", fmt.Sprintf("longer than %d bytes", maxSource), "deploy secrets in groups, each with a policy of its own")
-		return policy.Document{}, fault.Wrap(fault.InvalidInput, r.join(), "compiling the policy")
+		return account.Account{}, fault.Wrap(fault.InvalidInput, r.join(), "compiling the policy")
 	}
 	doc := r.document(text, kinds)
 	if err := r.join(); err != nil {
-		return policy.Document{}, fault.Wrap(fault.InvalidInput, err, "compiling the policy")
+		return account.Account{}, fault.Wrap(fault.InvalidInput, err, "compiling the policy")
 	}
-	return policy.New(doc.limit, doc.entries)
+	a := account.Account{Deploy: doc.deploy, Secrets: doc.secrets}
+	for i := range a.Secrets {
+		if needs := kinds[a.Secrets[i].Kind].Needs; needs != nil {
+			n := needs(a.Secrets[i].Settings)
+			a.Secrets[i].Reads, a.Secrets[i].Files = n.Secrets, n.Files
+		}
+	}
+	var err error
+	a.Policy, err = policy.New(doc.limit, doc.entries())
+	return a, err
 }
 
 // document is what was read, whole or not.
 type document struct {
 	limit   policy.Duration
-	entries []policy.Entry
+	deploy  account.Deploy
+	secrets []account.Secret
+}
+
+func (d document) entries() []policy.Entry {
+	entries := make([]policy.Entry, 0, len(d.secrets))
+	for _, s := range d.secrets {
+		entries = append(entries, s.Entry)
+	}
+	return entries
 }
 
 func (r *reader) document(text []byte, kinds map[string]Kind) document {
-	doc := document{limit: policy.Duration(base.FunctionLimit)}
+	doc := document{limit: policy.Duration(base.FunctionLimit), deploy: account.Defaults()}
 	root := r.parse(text)
 	if root == nil {
 		return doc
 	}
-	top := r.mapping(field{root, ""}, "version", "function_limit", "defaults", "secrets")
+	top := r.mapping(field{root, ""}, "version", "function_limit", "deploy", "defaults", "secrets")
 	version := 0
 	if f, ok := top["version"]; !ok {
 		r.fail("version", "missing", "write version: 1 at the top")
@@ -136,13 +195,15 @@ func (r *reader) document(text []byte, kinds map[string]Kind) document {
 	}
 	r.duration(top["function_limit"], &doc.limit)
 	defaults := r.defaults(top["defaults"])
+	r.deploy(top["deploy"], &doc.deploy)
 	for _, f := range r.list(top["secrets"]) {
-		e := r.secret(f, defaults, kinds)
-		e.FillStuck(doc.limit)
-		doc.entries = append(doc.entries, e)
+		s := r.secret(f, defaults, kinds)
+		s.FillStuck(doc.limit)
+		doc.secrets = append(doc.secrets, s)
 	}
-	for _, p := range policy.Check(doc.limit, doc.entries) {
-		r.problem(p, doc.entries)
+	entries := doc.entries()
+	for _, p := range slices.Concat(policy.Check(doc.limit, entries), account.Check(doc.deploy, doc.secrets)) {
+		r.problem(p, entries)
 	}
 	return doc
 }

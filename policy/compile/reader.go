@@ -232,6 +232,18 @@ func (r *reader) integer(f field, into *int) {
 	r.fail(f.path, "a whole number is expected, not "+describe(f.node), "write it in digits, without quotes")
 }
 
+func (r *reader) boolean(f field, into *bool) {
+	if !r.plain(f) {
+		return
+	}
+	b, ok := f.node.(*ast.BoolNode)
+	if !ok {
+		r.fail(f.path, "true or false is expected, not "+describe(f.node), "write true or false, without quotes")
+		return
+	}
+	*into = b.Value
+}
+
 func (r *reader) duration(f field, into *policy.Duration) {
 	if !r.plain(f) {
 		return

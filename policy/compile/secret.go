@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/policy/account"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -79,10 +80,12 @@ func (r *reader) stuck(f field, e *policy.Entry) {
 }
 
 // secret reads one item of the list.
-func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.Entry {
-	e := policy.Entry{Settings: json.RawMessage("{}")}
+func (r *reader) secret(f field, defaults common, kinds map[string]Kind) account.Secret {
+	s := account.Secret{Entry: policy.Entry{Settings: json.RawMessage("{}")}}
+	e := &s.Entry
 	name := peek(f.node, "kind")
-	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "stuck", "emergency", "failed_logins_per_hour", "schedule", "consumers"}
+	keys := []string{"secret", "kind", "driver", "drain", "hold", "head_limit", "stuck", "emergency", "failed_logins_per_hour", "schedule",
+		"schedule_window", "zone", "kms_key", "create", "consumers"}
 	if _, known := kinds[name]; known || name != "" && peekBlock(f.node, name) {
 		keys = append(keys, name)
 	} else { // the kind is what is wrong, not the block of the right one
@@ -96,23 +99,27 @@ func (r *reader) secret(f field, defaults common, kinds map[string]Kind) policy.
 		r.fail(f.path+".kind", fmt.Sprintf("%q is no kind of credential", e.Kind),
 			suggest(e.Kind, slices.Sorted(maps.Keys(kinds))))
 	}
-	fill(&e, kind.Defaults)
-	defaults.settle(&e)
+	fill(e, kind.Defaults)
+	defaults.settle(e)
 	r.text(fields["driver"], (*string)(&e.Driver))
-	r.drain(r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout"), "on_timeout", &e)
+	r.drain(r.mapping(fields["drain"], "window", "poll", "quiet_polls", "max_overlap", "on_timeout"), "on_timeout", e)
 	r.duration(fields["hold"], &e.Hold)
 	r.duration(fields["head_limit"], &e.HeadLimit)
-	r.stuck(fields["stuck"], &e)
+	r.stuck(fields["stuck"], e)
 	r.duration(fields["emergency"], &e.Emergency)
 	r.integer(fields["failed_logins_per_hour"], &e.FailedLogins)
-	r.text(fields["schedule"], &e.Schedule)
+	r.schedule(fields["schedule"], e)
+	r.duration(fields["schedule_window"], &e.ScheduleWindow)
+	r.text(fields["zone"], &e.Zone)
+	r.text(fields["kms_key"], &s.Key)
+	r.boolean(fields["create"], &s.Create)
 	for _, c := range r.list(fields["consumers"]) {
 		e.Consumers = append(e.Consumers, r.consumer(c, defaults.followKey))
 	}
 	if known {
-		r.settings(f.path, fields[e.Kind], kind, &e)
+		r.settings(f.path, fields[e.Kind], kind, e)
 	}
-	return e
+	return s
 }
 
 // fill sets what the kind says, or else what this package says.
