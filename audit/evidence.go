@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,12 @@ type Sighting struct {
 	By     string    `json:"by"`     // how it was seen
 	Proof  int       `json:"proof"`  // rank of rotation.Proof: 1 written, 2 elapsed, 3 loaded, 4 behaved
 	At     time.Time `json:"at"`     // UTC
+}
+
+func (s Sighting) complete() bool { return s.Party != "" && s.Proof >= 1 && s.Proof <= 4 }
+
+func incomplete(s Sighting, version string) error {
+	return fmt.Errorf("evidence of party %q on version %q with proof %d is incomplete", s.Party, version, s.Proof)
 }
 
 // EvidenceDir keeps the parties' evidence, append-only, one JSON object a line:
@@ -62,8 +69,8 @@ func element(name string) string {
 // Append adds one sighting to its party's file, in one write. A line that a
 // crash left torn is closed first.
 func (d EvidenceDir) Append(_ context.Context, secret, version string, s Sighting) error {
-	if s.Party == "" || version == "" || s.Proof < 1 || s.Proof > 4 {
-		return fmt.Errorf("evidence of party %q on version %q with proof %d is incomplete", s.Party, version, s.Proof)
+	if !s.complete() || version == "" {
+		return incomplete(s, version)
 	}
 	s.At = s.At.UTC()
 	line, err := json.Marshal(s)
@@ -126,12 +133,14 @@ func (d EvidenceDir) Seen(ctx context.Context, secret, version string) ([]Sighti
 			return nil, fmt.Errorf("reading evidence: %w", err)
 		}
 	}
+	return inOrder(latest), nil
+}
+
+// inOrder sorts by party and time.
+func inOrder(latest map[Sighting]Sighting) []Sighting {
 	return slices.SortedFunc(maps.Values(latest), func(a, b Sighting) int {
-		if c := strings.Compare(a.Party, b.Party); c != 0 {
-			return c
-		}
-		return a.At.Compare(b.At)
-	}), nil
+		return cmp.Or(strings.Compare(a.Party, b.Party), a.At.Compare(b.At))
+	})
 }
 
 func readSightings(path, party string, latest map[Sighting]Sighting) error {
@@ -148,7 +157,7 @@ func readSightings(path, party string, latest map[Sighting]Sighting) error {
 			_, err = in.ReadSlice('\n')
 		}
 		if !long {
-			keepSighting(line, party, latest)
+			keepSighting(line, party, element, latest)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -159,12 +168,11 @@ func readSightings(path, party string, latest map[Sighting]Sighting) error {
 	}
 }
 
-func keepSighting(line []byte, party string, latest map[Sighting]Sighting) {
+// keepSighting keeps a sighting that is newer, if its party wrote it: spelled
+// gives the party's name as it stands in the place where the line was.
+func keepSighting(line []byte, party string, spelled func(string) string, latest map[Sighting]Sighting) {
 	var s Sighting
-	if json.Unmarshal(bytes.TrimSpace(line), &s) != nil {
-		return
-	}
-	if s.Party == "" || element(s.Party) != party || s.Proof < 1 || s.Proof > 4 || s.At.IsZero() {
+	if json.Unmarshal(bytes.TrimSpace(line), &s) != nil || !s.complete() || spelled(s.Party) != party || s.At.IsZero() {
 		return
 	}
 	key := s

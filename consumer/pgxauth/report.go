@@ -65,16 +65,15 @@ func (c *Credentials) report() Report {
 	return r
 }
 
-// repeatAfter is when DirReporter writes again what it has written before.
+// repeatAfter is when EvidenceReporter writes again what it has written before.
 const repeatAfter = 10 * time.Minute
 
-// DirReporter writes a party's reports as audit evidence into a folder, in the
-// layout of audit.EvidenceDir: one JSON line each time that the party has wholly
-// gone over to a version.
-type DirReporter struct {
-	folder audit.EvidenceDir
-	party  string
-	logger *slog.Logger
+// EvidenceReporter writes a party's reports as audit evidence: one sighting each
+// time that the party has wholly gone over to a version.
+type EvidenceReporter struct {
+	evidence audit.Evidence
+	party    string
+	logger   *slog.Logger
 
 	mu      sync.Mutex
 	version string
@@ -83,20 +82,27 @@ type DirReporter struct {
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
-// NewDirReporter returns a reporter for one party; its name becomes a file name
-// and has to be plain. logger may be nil. Pass its Report as Config.Report.
-func NewDirReporter(dir, party string, logger *slog.Logger) (*DirReporter, error) {
+// NewDirReporter returns a reporter that writes into a folder, in the layout of
+// audit.EvidenceDir.
+func NewDirReporter(dir, party string, logger *slog.Logger) (*EvidenceReporter, error) {
+	return NewEvidenceReporter(audit.EvidenceDir{Dir: dir}, party, logger)
+}
+
+// NewEvidenceReporter returns a reporter for one party; its name becomes part of a
+// key or path and has to be plain. logger may be nil. Pass its Report as
+// Config.Report. A deployment's evidence is an audit.EvidenceLedger in its bucket.
+func NewEvidenceReporter(evidence audit.Evidence, party string, logger *slog.Logger) (*EvidenceReporter, error) {
 	if !plainName.MatchString(party) {
 		return nil, fmt.Errorf("party name %q: use up to 128 letters, digits, dots, dashes and underscores", party)
 	}
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &DirReporter{folder: audit.EvidenceDir{Dir: dir}, party: party, logger: logger}, nil
+	return &EvidenceReporter{evidence: evidence, party: party, logger: logger}, nil
 }
 
 // Report writes evidence and logs what hinders it.
-func (d *DirReporter) Report(r Report) {
+func (d *EvidenceReporter) Report(r Report) {
 	if err := d.Write(r); err != nil {
 		d.logger.Error("evidence not written", "party", d.party, "version", r.Version, "error", err)
 	}
@@ -104,7 +110,7 @@ func (d *DirReporter) Report(r Report) {
 
 // Write appends evidence if the report is one: the party has no connection of
 // another version. It writes nothing if the same was written within 10 minutes.
-func (d *DirReporter) Write(r Report) error {
+func (d *EvidenceReporter) Write(r Report) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !r.Loaded() {
@@ -117,7 +123,7 @@ func (d *DirReporter) Write(r Report) error {
 	if !plainName.MatchString(r.Version) {
 		return errors.New("the version id can't be a file name")
 	}
-	err := d.folder.Append(context.Background(), r.Secret, r.Version, audit.Sighting{
+	err := d.evidence.Append(context.Background(), r.Secret, r.Version, audit.Sighting{
 		Party: d.party, Digest: r.Version, By: "pgxauth: version in use", Proof: int(rotation.Loaded), At: r.At,
 	})
 	if err != nil {

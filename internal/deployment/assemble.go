@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/audit/bucket"
 	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/lambdaentry"
@@ -41,18 +43,33 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 	if actor.Now == nil {
 		actor.Now = time.Now
 	}
-	ledger := audit.Dir{Root: s.AuditDir}
+	ledger, sightings := trail(cfg, s)
 	store := &awssm.Store{API: secretsmanager.NewFromConfig(cfg), Region: cfg.Region}
 	engines := engines{postgres.Kind: postgres.New(postgres.Config{
 		Values: store, Presenters: webhook.New(webhook.Config{Keys: store, Now: actor.Now, Log: log}),
-		Evidence: evidence{audit.EvidenceDir{Dir: s.AuditDir}}, Refusals: audit.Refusals{Ledger: ledger}, Now: actor.Now, Logger: log,
+		Evidence: evidence{sightings}, Refusals: audit.Refusals{Ledger: ledger}, Now: actor.Now, Logger: log,
 	})}
-	return &rotation.Rotator{
+	r := &rotation.Rotator{
 		Store: store, Engines: engines, Policies: policies,
 		Journal: &audit.Journal{Ledger: ledger, Lines: actor.Lines, Actor: actor.Name, ActorType: actor.Type, Redact: lambdaentry.Redact, Now: actor.Now, Log: log},
-		Runs:    &awsruns.Runs{API: sfn.NewFromConfig(cfg), StateMachine: s.StateMachine},
 		Now:     actor.Now, Log: log,
-	}, nil
+	}
+	if s.StateMachine != "" {
+		r.Runs = &awsruns.Runs{API: sfn.NewFromConfig(cfg), StateMachine: func(secret string) (string, error) {
+			zone, err := policies.Zone(secret)
+			return awsruns.ZoneMachine(s.StateMachine, zone), err
+		}}
+	}
+	return r, nil
+}
+
+// trail is where records and evidence lie.
+func trail(cfg aws.Config, s Settings) (audit.Ledger, audit.Evidence) {
+	if s.AuditBucket == "" {
+		return audit.Dir{Root: s.AuditDir}, audit.EvidenceDir{Dir: s.AuditDir}
+	}
+	ledger := &bucket.Ledger{API: s3.NewFromConfig(cfg), Bucket: s.AuditBucket}
+	return ledger, audit.EvidenceLedger{Ledger: ledger}
 }
 
 type engines map[string]rotation.Engine
@@ -72,15 +89,19 @@ func Kinds() map[string]compile.Kind {
 		postgres.Kind: {
 			Defaults: postgres.New(postgres.Config{}).Defaults(),
 			Validate: func(settings json.RawMessage) error { _, err := postgres.ParseSettings(settings); return err },
+			Needs: func(settings json.RawMessage) compile.Needs {
+				s, _ := postgres.ParseSettings(settings) // validated
+				return compile.Needs{Secrets: s.Reads(), Files: s.Files()}
+			},
 		},
 	}
 }
 
 // evidence turns what parties wrote into what engines judge.
-type evidence struct{ dir audit.EvidenceDir }
+type evidence struct{ kept audit.Evidence }
 
 func (e evidence) Seen(ctx context.Context, secret, version string) ([]rotation.Evidence, error) {
-	sightings, err := e.dir.Seen(ctx, secret, version)
+	sightings, err := e.kept.Seen(ctx, secret, version)
 	if err != nil {
 		return nil, err
 	}

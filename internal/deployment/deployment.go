@@ -25,30 +25,43 @@ const (
 	// EnvEmergencyMachine is the ARN of the emergency state machine; keyturn
 	// emergency alone reads it.
 	EnvEmergencyMachine = "KEYTURN_EMERGENCY_STATE_MACHINE"
-	// EnvAuditDir is the folder of the append-only audit trail and of the
+	// EnvAuditBucket is the S3 bucket of the append-only audit trail and of the
 	// parties' evidence.
+	EnvAuditBucket = "KEYTURN_AUDIT_BUCKET"
+	// EnvAuditDir is their folder, where there is no bucket.
 	EnvAuditDir = "KEYTURN_AUDIT_DIR"
 )
 
 // Settings are a function's environment, read and complete.
 type Settings struct {
-	Policy       string
+	Policy string
+	// StateMachine drives the secrets that are in no zone; a zone's has a hyphen
+	// and its name behind it. Empty: runs are started by others.
 	StateMachine string
-	AuditDir     string
+	AuditDir     string // one of these two is set
+	AuditBucket  string
 }
 
-// ReadSettings names every setting that is missing, not only the first.
-func ReadSettings(getenv func(string) string) (Settings, error) {
-	s := Settings{Policy: getenv(EnvPolicy), StateMachine: getenv(EnvStateMachine), AuditDir: getenv(EnvAuditDir)}
+// ReadSettings names every setting that is missing, not only the first. startsRuns
+// says that the function has to start runs.
+func ReadSettings(getenv func(string) string, startsRuns bool) (Settings, error) {
+	s := Settings{
+		Policy: getenv(EnvPolicy), StateMachine: getenv(EnvStateMachine),
+		AuditDir: getenv(EnvAuditDir), AuditBucket: getenv(EnvAuditBucket),
+	}
 	if s.Policy == "" {
 		s.Policy = filepath.Join(getenv("LAMBDA_TASK_ROOT"), "policy.json")
 	}
+	if s.AuditDir != "" && s.AuditBucket != "" {
+		return Settings{}, fault.New(fault.InvalidInput, "the environment has both %s and %s", EnvAuditBucket, EnvAuditDir).
+			WithHint("keep the one where the trail is")
+	}
 	var missing []string
-	if s.StateMachine == "" {
+	if s.StateMachine == "" && startsRuns {
 		missing = append(missing, EnvStateMachine)
 	}
-	if s.AuditDir == "" {
-		missing = append(missing, EnvAuditDir)
+	if s.AuditDir == "" && s.AuditBucket == "" {
+		missing = append(missing, EnvAuditBucket)
 	}
 	if len(missing) > 0 {
 		return Settings{}, fault.New(fault.InvalidInput, "the environment lacks %s", strings.Join(missing, " and ")).
@@ -58,9 +71,19 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 }
 
 // Rotator builds the parts of the function with this name, from the process's
-// environment. Callers that aren't functions use Assemble.
+// environment. It may be unable to start runs: in a zone nothing but Secrets
+// Manager and S3 need be in reach. Callers that aren't functions use Assemble.
 func Rotator(function string, log *slog.Logger) (*rotation.Rotator, error) {
-	settings, err := ReadSettings(os.Getenv)
+	return build(function, log, false)
+}
+
+// Controller is Rotator for a function that starts runs.
+func Controller(function string, log *slog.Logger) (*rotation.Rotator, error) {
+	return build(function, log, true)
+}
+
+func build(function string, log *slog.Logger, startsRuns bool) (*rotation.Rotator, error) {
+	settings, err := ReadSettings(os.Getenv, startsRuns)
 	if err != nil {
 		return nil, err
 	}

@@ -171,3 +171,28 @@ func refuse(t *testing.T, packages []string, refused ...string) {
 		}
 	}
 }
+
+func TestSettingsNameAllThatIsMissing(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		env    map[string]string
+		starts bool
+		want   string // part of the error; empty: none
+	}{
+		"nothing":             {nil, true, "lacks KEYTURN_STATE_MACHINE and KEYTURN_AUDIT_BUCKET"},
+		"nothing, in a zone":  {nil, false, "lacks KEYTURN_AUDIT_BUCKET"},
+		"a bucket, in a zone": {map[string]string{deployment.EnvAuditBucket: "b"}, false, ""},
+		"a bucket":            {map[string]string{deployment.EnvAuditBucket: "b"}, true, "lacks KEYTURN_STATE_MACHINE"},
+		"a folder":            {map[string]string{deployment.EnvAuditDir: "d", deployment.EnvStateMachine: "m"}, true, ""},
+		"both":                {map[string]string{deployment.EnvAuditDir: "d", deployment.EnvAuditBucket: "b"}, false, "both"},
+	}
+	for name, tt := range tests {
+		s, err := deployment.ReadSettings(func(key string) string { return tt.env[key] }, tt.starts)
+		switch {
+		case tt.want == "" && (err != nil || s.Policy != "policy.json"):
+			t.Errorf("%s: %+v, %v", name, s, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+}
