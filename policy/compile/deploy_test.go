@@ -145,7 +145,7 @@ func TestAccountErrors(t *testing.T) {
 		"subnet":               {"[subnet-0123456789abcdef0]", "[sg-0123456789abcdef0]", []string{`deploy.zones.edge.subnets[0]: "sg-0123456789abcdef0" is no such id`}},
 		"group":                {"[sg-0123456789abcdef0]", "[sg-xyz]", []string{"deploy.zones.core.security_groups[0]: "}},
 		"retention":            {"2555d", "36h", []string{"deploy.audit.retention: 1d12h isn't how long Object Lock can keep a record; use whole days"}},
-		"lock":                 {"lock: compliance", "lock: complience", []string{`deploy.audit.lock: "complience" is no mode of Object Lock; did you mean compliance?`}},
+		"lock":                 {"lock: compliance", "lock: compliant", []string{`deploy.audit.lock: "compliant" is no mode of Object Lock; did you mean compliance?`}},
 		"topic":                {"arn:aws:sns:eu", "arn:aws:sqs:eu", []string{"deploy.alarms.topic: "}},
 		"trail":                {"trail/main", "trail/", []string{"deploy.trail: "}},
 		"boundary":             {"policy/team", "role/team", []string{"deploy.permissions_boundary: "}},
