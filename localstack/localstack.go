@@ -26,6 +26,8 @@ import (
 	"github.com/keyturn/keyturn/localstack/lambda"
 	"github.com/keyturn/keyturn/localstack/s3"
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
+	"github.com/keyturn/keyturn/localstack/sns"
+	"github.com/keyturn/keyturn/localstack/sqs"
 	"github.com/keyturn/keyturn/localstack/stepfunctions"
 	"github.com/keyturn/keyturn/localstack/sts"
 )
@@ -79,6 +81,8 @@ type AWS struct {
 	StepFunctions  *stepfunctions.Service
 	S3             *s3.Service
 	KMS            *kms.Service
+	SNS            *sns.Service
+	SQS            *sqs.Service
 	// Endpoint is the URL for AWS_ENDPOINT_URL.
 	Endpoint string
 
@@ -126,7 +130,9 @@ func (a *AWS) build(o Options) {
 	if o.Invoker == nil {
 		o.Invoker = a.Lambda
 	}
-	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Logger: o.Logger})
+	a.SNS = sns.New(sns.Config{Clock: a.Clock, Invoker: o.Invoker, Logger: o.Logger})
+	a.SQS = sqs.New(sqs.Config{Clock: a.Clock, Endpoint: a.Endpoint})
+	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Topics: a.SNS, Queues: a.SQS, Logger: o.Logger})
 	a.SecretsManager = secretsmanager.New(secretsmanager.Config{
 		Clock: a.Clock, Invoker: o.Invoker, Bus: a.Events, Behaviour: o.Behaviour, Fault: o.Fault, Logger: o.Logger,
 	})
@@ -138,8 +144,8 @@ func (a *AWS) build(o Options) {
 	a.S3 = s3.New(s3.Config{Clock: a.Clock, Bus: a.Events, Behaviour: o.S3, Fault: o.S3Fault, Logger: o.Logger})
 	a.KMS = kms.New(kms.Config{Clock: a.Clock, Bus: a.Events, Fault: o.KMSFault, Logger: o.Logger})
 	// Whoever invokes goes before Lambda.
-	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.Lambda.Close}
-	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions, a.KMS}, o.Services...) {
+	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.SNS.Close, a.Lambda.Close}
+	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions, a.KMS, a.SQS}, o.Services...) {
 		a.services[s.TargetPrefix()] = s
 	}
 }
@@ -185,6 +191,8 @@ func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		awsproto.ServeJSON(w, r, service)
 	case strings.HasPrefix(r.URL.Path, "/20"): // Lambda's paths begin with an API date
 		a.Lambda.ServeHTTP(w, r)
+	case awsproto.SignedFor(r) == "sns":
+		awsproto.ServeQuery(w, r, a.SNS)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		a.sts.ServeHTTP(w, r)
 	default:

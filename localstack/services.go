@@ -18,6 +18,7 @@ var sdkNames = map[string]string{
 	"eventbridge":    "AWSEvents",
 	"sfn":            "AWSStepFunctions",
 	"kms":            "TrentService",
+	"sqs":            "AmazonSQS",
 }
 
 // CallService implements host.Services.

@@ -30,6 +30,9 @@ type Error struct {
 	Code    string
 	Message string
 	Status  int // HTTP; zero means 400
+	// QueryCode is the code that the service had when it spoke the query
+	// protocol, where clients still expect it; else "".
+	QueryCode string
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -112,6 +115,9 @@ func WriteError(w http.ResponseWriter, err error) {
 		status = http.StatusBadRequest
 	}
 	w.Header().Set("X-Amzn-Errortype", e.Code)
+	if e.QueryCode != "" {
+		w.Header().Set("X-Amzn-Query-Error", e.QueryCode+";Sender")
+	}
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"__type": e.Code, "message": e.Message, "Message": e.Message})
 }

@@ -12,7 +12,7 @@ import (
 
 func TestPatterns(t *testing.T) {
 	t.Parallel()
-	const detail = `{"eventName":"RotationFailed","count":7,"list":["a","b"],"flag":true,"nothing":null,
+	const detail = `{"eventName":"RotationFailed","count":7,"list":["a","b"],"flag":true,"nothing":null,"address":"10.1.2.3",
 		"additionalEventData":{"SecretId":"arn:aws:secretsmanager:us-east-1:0:secret:app-Ab"},"items":[{"n":1},{"n":2}]}`
 	tests := []struct {
 		name, pattern string
@@ -38,6 +38,18 @@ func TestPatterns(t *testing.T) {
 		{"anything but this", `{"detail":{"eventName":[{"anything-but":"RotationFailed"}]}}`, false},
 		{"anything but a prefix", `{"detail":{"eventName":[{"anything-but":{"prefix":"Rotation"}}]}}`, false},
 		{"anything but, on a missing field", `{"detail":{"missing":[{"anything-but":"x"}]}}`, false},
+		{"anything but another prefix", `{"detail":{"eventName":[{"anything-but":{"prefix":["Test","Start"]}}]}}`, true},
+		{"anything but one of these prefixes", `{"detail":{"eventName":[{"anything-but":{"prefix":["Test","Rot"]}}]}}`, false},
+		{"anything but a suffix", `{"detail":{"eventName":[{"anything-but":{"suffix":"Failed"}}]}}`, false},
+		{"anything but in any case", `{"detail":{"eventName":[{"anything-but":{"equals-ignore-case":["ROTATIONFAILED"]}}]}}`, false},
+		{"anything but a wildcard", `{"detail":{"eventName":[{"anything-but":{"wildcard":"Rot*ed"}}]}}`, false},
+		{"anything but a number", `{"detail":{"count":[{"anything-but":[6,8]}]}}`, true},
+		{"prefix in any case", `{"detail":{"eventName":[{"prefix":{"equals-ignore-case":"ROT"}}]}}`, true},
+		{"suffix in any case", `{"detail":{"eventName":[{"suffix":{"equals-ignore-case":"FAILED"}}]}}`, true},
+		{"suffix in another case", `{"detail":{"eventName":[{"suffix":"FAILED"}]}}`, false},
+		{"a star that stands for itself", `{"detail":{"eventName":[{"wildcard":"Rotation\\*"}]}}`, false},
+		{"an address", `{"detail":{"address":[{"cidr":"10.0.0.0/8"}]}}`, true},
+		{"an address elsewhere", `{"detail":{"address":[{"cidr":"192.168.0.0/16"}]}}`, false},
 		{"exists", `{"detail":{"eventName":[{"exists":true}]}}`, true},
 		{"doesn't exist", `{"detail":{"errorCode":[{"exists":false}]}}`, true},
 		{"exists though it shouldn't", `{"detail":{"eventName":[{"exists":false}]}}`, false},
@@ -80,7 +92,9 @@ func TestPatternsThatCannotBeRead(t *testing.T) {
 	for _, pattern := range []string{
 		`[]`, `{}`, `{"source":"aws.kms"}`, `{"source":[]}`, `{"detail":{}}`, `{"source":[{"prefix":1}]}`, `{"source":[{"unknown":"x"}]}`,
 		`{"source":[{"prefix":"a","suffix":"b"}]}`, `{"source":[{"numeric":["~",1]}]}`, `{"source":[{"exists":"yes"}]}`,
-		`{"$or":[{"source":["a"]}]}`, `{"source":[{"cidr":"10.0.0.0/8"}]}`, `{"source":[{"anything-but":[{"prefix":"x"}]}]}`,
+		`{"$or":[{"source":["a"]}]}`, `{"source":[{"cidr":"10.0.0.0"}]}`, `{"source":[{"wildcard":"a**b"}]}`, `{"source":[{"wildcard":"a\\b"}]}`,
+		`{"source":[{"anything-but":{"numeric":["=",1]}}]}`, `{"source":[{"anything-but":{"prefix":[]}}]}`, `{"source":[{"prefix":{"suffix":"x"}}]}`,
+		`{"source":[{"anything-but":[{"prefix":"x"}]}]}`,
 	} {
 		body, _ := json.Marshal(map[string]any{"Name": "r", "EventPattern": pattern})
 		_, err := s.Call(context.Background(), "PutRule", body)

@@ -1,9 +1,10 @@
 // Package events answers: which rule wants this event, and has its target got it?
 //
 // It is EventBridge's default bus with rules by pattern and by schedule, and
-// targets in Lambda and Step Functions. Delivery is asynchronous. Sources: the
-// EventBridge API reference and user guide. Not modelled: other buses, archives,
-// dead-letter queues, tags, API destinations. What isn't modelled is refused.
+// targets in Lambda, Step Functions and SNS. Delivery is asynchronous; what can't
+// be delivered goes to the target's dead-letter queue. Sources: the EventBridge
+// API reference and user guide. Not modelled: other buses, archives, tags, API
+// destinations. What isn't modelled is refused.
 package events
 
 import (
@@ -26,6 +27,8 @@ type Config struct {
 	Clock      *clock.Clock
 	Invoker    host.Invoker
 	Executions host.Executions
+	Topics     host.Topics
+	Queues     host.Queues
 	Logger     *slog.Logger
 }
 
@@ -41,6 +44,8 @@ type Service struct {
 	mu         sync.Mutex
 	invoker    host.Invoker
 	executions host.Executions
+	topics     host.Topics
+	queues     host.Queues
 	rules      map[string]*rule
 }
 
@@ -51,7 +56,7 @@ var (
 
 // New starts the service. Close ends schedules and deliveries.
 func New(c Config) *Service {
-	s := &Service{clock: c.Clock, invoker: c.Invoker, executions: c.Executions, log: c.Logger, rules: map[string]*rule{}}
+	s := &Service{clock: c.Clock, invoker: c.Invoker, executions: c.Executions, topics: c.Topics, queues: c.Queues, log: c.Logger, rules: map[string]*rule{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

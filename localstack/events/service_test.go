@@ -381,7 +381,9 @@ func TestWhatIsNotModelledIsAnError(t *testing.T) {
 		{"PutRule", map[string]any{"Name": "r", "ScheduleExpression": "rate(1 minutes)"}, "ValidationException"},
 		{"PutRule", map[string]any{"Name": "r", "ScheduleExpression": "rate(5 minute)"}, "ValidationException"},
 		{"PutRule", map[string]any{"Name": "r", "EventPattern": `{"source":["a"]}`, "EventBusName": "mine"}, "ResourceNotFoundException"},
-		{"PutTargets", target(map[string]any{"DeadLetterConfig": map[string]any{}}), "SerializationException"},
+		{"PutTargets", target(map[string]any{"DeadLetterConfig": map[string]any{}}), "ValidationException"},
+		{"PutTargets", target(map[string]any{"DeadLetterConfig": map[string]any{"Arn": "arn:aws:sqs:us-east-1:000000000000:q.fifo"}}), "ValidationException"},
+		{"PutTargets", target(map[string]any{"SqsParameters": map[string]any{}}), "SerializationException"},
 		{"PutTargets", target(map[string]any{"Arn": "arn:aws:sqs:us-east-1:000000000000:q"}), "ValidationException"},
 		{"PutTargets", target(map[string]any{"Arn": machineARN}), "ValidationException"}, // no RoleArn
 		{"PutTargets", target(map[string]any{"Input": "{}", "InputPath": "$"}), "ValidationException"},

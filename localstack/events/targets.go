@@ -21,7 +21,10 @@ type target struct {
 	InputPath        string            `json:",omitempty"`
 	InputTransformer *inputTransformer `json:",omitempty"`
 	RetryPolicy      *retryPolicy      `json:",omitempty"`
+	DeadLetterConfig *deadLetterConfig `json:",omitempty"`
 }
+
+type deadLetterConfig struct{ Arn string }
 
 type inputTransformer struct {
 	InputPathsMap map[string]string `json:",omitempty"`
@@ -35,6 +38,8 @@ type retryPolicy struct {
 
 var (
 	functionARN     = regexp.MustCompile(`^arn:aws:lambda:[a-z0-9-]+:[0-9]{12}:function:[^ ]+$`)
+	topicARN        = regexp.MustCompile(`^arn:aws:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
+	queueARN        = regexp.MustCompile(`^arn:aws:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
 	stateMachineARN = regexp.MustCompile(`^arn:aws:states:[a-z0-9-]+:[0-9]{12}:stateMachine:[^ ]+$`)
 )
 
@@ -43,13 +48,13 @@ func (t target) check() error {
 		return invalid("a target's Id is 1 to 64 characters")
 	}
 	switch {
-	case functionARN.MatchString(t.Arn):
+	case functionARN.MatchString(t.Arn), topicARN.MatchString(t.Arn):
 	case stateMachineARN.MatchString(t.Arn):
 		if t.RoleArn == "" {
 			return invalid("RoleArn is required for target %s.", t.Arn)
 		}
 	default:
-		return invalid("the local EventBridge has no target like %s; it has Lambda functions and state machines", t.Arn)
+		return invalid("the local EventBridge has no target like %s; it has Lambda functions, state machines and topics", t.Arn)
 	}
 	ways := 0
 	for _, set := range []bool{t.Input != "", t.InputPath != "", t.InputTransformer != nil} {
@@ -70,6 +75,9 @@ func (t target) check() error {
 	}
 	if err := t.RetryPolicy.check(); err != nil {
 		return err
+	}
+	if d := t.DeadLetterConfig; d != nil && !queueARN.MatchString(d.Arn) {
+		return invalid("Parameter DeadLetterConfig is not valid for target %s: it is the ARN of a standard queue.", t.ID)
 	}
 	return t.InputTransformer.check(t.ID)
 }

@@ -48,6 +48,19 @@ type Executions interface {
 	StartExecution(ctx context.Context, stateMachineARN, name string, input []byte) (executionARN string, err error)
 }
 
+// Topics takes messages for SNS topics.
+type Topics interface {
+	// PublishTo fails with an *awsproto.Error if there is no such topic.
+	PublishTo(ctx context.Context, topicARN string, message []byte) error
+}
+
+// Queues takes messages for SQS queues.
+type Queues interface {
+	// SendTo fails with an *awsproto.Error if there is no such queue. The
+	// attributes are message attributes of the type String.
+	SendTo(ctx context.Context, queueARN, body string, attributes map[string]string) error
+}
+
 // Services calls an action of another service by the names that Step
 // Functions' aws-sdk integrations use ("secretsmanager", "rotateSecret").
 type Services interface {
