@@ -198,7 +198,7 @@ func holds(tb testing.TB, condition map[string]any, keys map[string][]string) bo
 				ok = !any
 			case "Null":
 				ok = (len(have) == 0) == (text(wanted) == "true")
-			case "Bool", "StringEquals", "StringLike", "ArnLike":
+			case "Bool", "StringEquals", "StringLike", "ArnLike", "ArnEquals":
 				ok = any
 			default:
 				tb.Fatalf("the test doesn't know condition %s", operator)
