@@ -94,9 +94,7 @@ func (r *Rotator) Findings(ctx context.Context, secret string) ([]Finding, error
 func (r *Rotator) watch(ctx context.Context, secret string, repair func(Description, Policy) (Ensured, error)) (Watched, error) {
 	desc, err := r.Store.Describe(ctx, secret)
 	if fault.Is(err, fault.InvalidInput) {
-		return Watched{Findings: []Finding{{
-			Name: SecretMissing, Secret: secret, Saw: err.Error(), Do: "create the secret, or take it out of keyturn.yaml and deploy",
-		}}}, nil
+		return Watched{Findings: []Finding{missingSecret(secret, err)}}, nil
 	}
 	if err != nil {
 		return Watched{}, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
@@ -111,6 +109,12 @@ func (r *Rotator) watch(ctx context.Context, secret string, repair func(Descript
 	again := r.lookUp(ctx, &l)
 	w.Findings = l.findings()
 	return w, errors.Join(err, again)
+}
+
+func missingSecret(secret string, err error) Finding {
+	return Finding{
+		Name: SecretMissing, Secret: secret, Saw: err.Error(), Do: "create the secret, or take it out of keyturn.yaml and deploy",
+	}
 }
 
 // look is everything that findings are drawn from.

@@ -40,10 +40,15 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 	if err != nil {
 		return nil, err
 	}
+	return AssembleWith(cfg, s, policies, actor, log), nil
+}
+
+// AssembleWith is Assemble for who has the policy document already.
+func AssembleWith(cfg aws.Config, s Settings, policies policy.Document, actor Actor, log *slog.Logger) *rotation.Rotator {
 	if actor.Now == nil {
 		actor.Now = time.Now
 	}
-	ledger, sightings := trail(cfg, s)
+	ledger, sightings := Trail(cfg, s)
 	store := &awssm.Store{API: secretsmanager.NewFromConfig(cfg), Region: cfg.Region}
 	engines := engines{postgres.Kind: postgres.New(postgres.Config{
 		Values: store, Presenters: webhook.New(webhook.Config{Keys: store, Now: actor.Now, Log: log}),
@@ -60,11 +65,11 @@ func Assemble(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (*rotat
 			return awsruns.ZoneMachine(s.StateMachine, zone), err
 		}}
 	}
-	return r, nil
+	return r
 }
 
-// trail is where records and evidence lie.
-func trail(cfg aws.Config, s Settings) (audit.Ledger, audit.Evidence) {
+// Trail is where records and evidence lie.
+func Trail(cfg aws.Config, s Settings) (audit.Ledger, audit.Evidence) {
 	if s.AuditBucket == "" {
 		return audit.Dir{Root: s.AuditDir}, audit.EvidenceDir{Dir: s.AuditDir}
 	}

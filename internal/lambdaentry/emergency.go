@@ -27,14 +27,20 @@ func Emergency(r *rotation.Rotator) Handler {
 	})
 }
 
-// Cut carries out those that need the target.
+// Cut carries out those that need the target, and answers the operator's plan.
 func Cut(r *rotation.Rotator) Handler {
-	return emergencyActs(func(e emergencyEvent) map[string]act {
+	acts := emergencyActs(func(e emergencyEvent) map[string]act {
 		return map[string]act{"cut": r.Cut, "foretell": func(ctx context.Context, req rotation.Request) (rotation.Result, error) {
 			plan, err := r.Foretell(ctx, req.Secret, e.Cut)
 			return rotation.Result{Outcome: rotation.Done, Missing: append(plan.Blockers, plan.Breaks...)}, err
 		}}
 	})
+	return func(ctx context.Context, event []byte) (any, error) {
+		if secret, ok := planned(event); ok {
+			return forecast(ctx, r, secret)
+		}
+		return acts(ctx, event)
+	}
 }
 
 func emergencyActs(acts func(emergencyEvent) map[string]act) Handler {

@@ -63,6 +63,9 @@ type watchAnswer struct {
 // looked at.
 func Watch(r *rotation.Rotator) Handler {
 	return func(ctx context.Context, event []byte) (any, error) {
+		if isAbout(event) {
+			return about(r.Policies)
+		}
 		var e watchEvent
 		if err := strictjson.DecodeKnown(event, &e); err != nil {
 			return nil, fault.New(fault.InvalidInput, "the event can't be read: %s", err).
