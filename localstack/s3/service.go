@@ -7,9 +7,11 @@
 // memory. A write is seen by every read that begins after it. Rules are those of
 // the S3 API reference and user guide.
 //
-// It is our own: github.com/johannesboyne/gofakes3 v1.2.0 has versions and the
-// conditional PutObject, but neither Object Lock nor policies nor events, checks
-// no checksum but Content-MD5, and passes over headers that it doesn't know.
+// It is our own: github.com/johannesboyne/gofakes3 v1.2.0 holds the conditional
+// PutObject, but takes Object Lock headers and removes the object all the same,
+// takes an object with a wrong checksum, and stores the chunks and trailers of
+// current SDKs as part of the object (all tried with the SDK of go.mod). It has
+// neither policies nor events and passes over headers that it doesn't know.
 //
 // Not modelled: multipart uploads, copies, ranges, ACLs, legal holds, tags,
 // encryption by a KMS key, lifecycle, presigned requests and other regions. What
