@@ -4,6 +4,7 @@ SHELL      := /bin/bash
 CACHE      := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyturn
 LINT       := v2.15.0
 VULN       := v1.1.4
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 GOLANGCI   := $(CACHE)/tools/golangci-lint-$(LINT)/golangci-lint
 GOVULN     := $(CACHE)/tools/govulncheck-$(VULN)/govulncheck
 FUNCTIONS  := $(notdir $(wildcard functions/*))
@@ -13,9 +14,11 @@ DEMO_FLAGS ?=
 FUZZTIME   ?= 10s
 CHAOS_FLAGS ?=
 MODEL_FLAGS ?=
+CDK        := 2.1148.1
+YAML       ?= keyturn.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: cdk-test deploy deps-cdk help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint synth vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +71,7 @@ conformance-aws: deps ## show them on the account of your credentials (it asks f
 
 lint: $(GOLANGCI) ## check style and correctness (.golangci.yml has the reasons)
 	$(GOLANGCI) run ./...
+	cd infra/cdk && $(GOLANGCI) run -c ../../.golangci.yml ./...
 
 vuln: $(GOVULN) ## look for known vulnerabilities, where the database can be reached
 	@$(GOVULN) ./... || { s=$$?; [ $$s = 3 ] && exit 3; echo "govulncheck: the vulnerability database can't be reached; nothing was checked"; }
@@ -77,12 +81,29 @@ verify: ## check that formatting and module files are as the tools write them
 	$(GO) mod verify >/dev/null
 	$(GO) vet ./...
 
+cdk-test: deps-cdk ## test the CDK app: what three configurations deploy, and who may do what
+	cd infra/cdk && $(GO) vet ./... && $(GO) test -count=1 -timeout 10m ./...
+
+synth: functions deps-cdk ## synthesize the three configurations into bin/cdk, and lint the templates
+	@mkdir -p bin/cdk && cd infra/cdk && $(GO) build -o ../../bin/cdk/app . && for c in minimal zones many; do \
+		rm -rf ../../bin/cdk/$$c && CDK_OUTDIR=../../bin/cdk/$$c CDK_CONTEXT_JSON="$$(node -p 'JSON.stringify(require("./cdk.json").context)')" \
+			KEYTURN_YAML=keyturn/testdata/$$c.yaml ../../bin/cdk/app && echo "synthesized $$c" || exit 1; \
+	done
+	@# W3005: a DependsOn that follows from a reference, too, as CDK writes them.
+	"$$(infra/cdk/install-cfn-lint.sh)" --ignore-checks W3005 -- bin/cdk/*/*.template.json
+
+deploy: functions deps-cdk ## deploy YAML=keyturn.yaml into the account of your credentials, if a trail records it (docs/deploying.md)
+	infra/cdk/trail.sh $$(awk '$$1 == "trail:" {print $$2}' '$(YAML)')
+	cd infra/cdk && KEYTURN_YAML='$(abspath $(YAML))' CDK_DISABLE_CLI_TELEMETRY=true npx --yes aws-cdk@$(CDK) deploy --all --no-notices
+
 build: functions ## build the operator's tool and the functions for this machine into bin/
 	$(GO) build -o bin/ ./cmd/keyturn
 	CGO_ENABLED=0 $(GO) build -trimpath -tags lambda.norpc -ldflags '-s -w' -o bin/functions/ ./functions/...
 
 functions: $(FUNCTIONS:%=bin/lambda/%/bootstrap.zip) ## build every function for Lambda (arm64, provided.al2023)
 
+# make would remove what it takes for a step on the way to the zip; the CDK app packs it.
+.PRECIOUS: bin/lambda/%/bootstrap
 bin/lambda/%/bootstrap: FORCE
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) build -trimpath -tags lambda.norpc -ldflags '-s -w -buildid=' -o $@ ./functions/$*
 
@@ -100,6 +121,11 @@ deps: deps-demo deps-asl ## install what the tests need: PgBouncer, the AWS CLI,
 		{ python3 -c 'import boto3' || /usr/bin/python3 -c 'import boto3'; } 2>/dev/null || \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive ./internal/pgtest/install-packages.sh
 	@./internal/pgtest/install-postgres-18.sh
+
+deps-cdk: ## install what the CDK app needs: Node, and cfn-lint if it isn't there
+	@command -v node >/dev/null && command -v npm >/dev/null || \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null'
+	@infra/cdk/install-cfn-lint.sh >/dev/null
 
 deps-asl: ## install what the ASL is checked with: Node, an interpreter, two validators
 	@command -v node >/dev/null && command -v npm >/dev/null || \

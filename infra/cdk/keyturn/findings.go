@@ -1,6 +1,8 @@
 package keyturn
 
 import (
+	"slices"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/jsii-runtime-go"
@@ -60,7 +62,7 @@ func (b *builder) topicPolicy() []statement {
 func (b *builder) queue(id string, allowed ...statement) awssqs.CfnQueue {
 	const fortnight = 14 * 24 * 60 * 60
 	queue := awssqs.NewCfnQueue(b.root, &id, &awssqs.CfnQueueProps{KmsMasterKeyId: &b.key, MessageRetentionPeriod: jsii.Number(fortnight)})
-	policy := append(allowed, statement{
+	policy := append(slices.Clone(allowed), statement{
 		sid: "TLSOnly", deny: true, principal: everyone(), actions: []string{"sqs:*"},
 		condition: map[string]any{"Bool": map[string]any{"aws:SecureTransport": "false"}},
 	})

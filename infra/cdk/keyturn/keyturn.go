@@ -125,11 +125,11 @@ func New(scope constructs.Construct, id string, props *Props) (*Deployment, erro
 
 func newBuilder(scope constructs.Construct, id string, props *Props) (*builder, error) {
 	if props == nil || props.Functions == "" {
-		return nil, errors.New("Functions is missing: the folder that make functions fills, bin/lambda")
+		return nil, errors.New("the folder of the functions is missing: set Functions to what make functions fills, bin/lambda")
 	}
 	b := &builder{props: *props, account: props.Account, name: props.Account.Deploy.Name, stack: awscdk.Stack_Of(scope), made: map[string]string{}}
 	if b.name == "" {
-		return nil, errors.New("Account is missing: compile keyturn.yaml by policy/compile.Account")
+		return nil, errors.New("there is no account: compile keyturn.yaml by policy/compile.Account")
 	}
 	b.partition, b.region, b.accountID, b.suffix = *b.stack.Partition(), *b.stack.Region(), *b.stack.Account(), *b.stack.UrlSuffix()
 	if err := samePlace(b.account.Secrets, known(b.region), known(b.accountID)); err != nil {

@@ -62,7 +62,6 @@ const (
 	look      = "states:DescribeExecution"
 	putEvents = "events:PutEvents"
 	sign      = "kms:Sign"
-	publicKey = "kms:GetPublicKey"
 )
 
 var (
@@ -116,7 +115,7 @@ var permissions = map[string][]Permission{
 	"watchdog": rows(ask, Permission{Everything, []string{list}}, Permission{Managed, []string{describe, label}}, journal,
 		Permission{Machines, []string{start}}, Permission{Runs, []string{look, stop}}, Permission{Bus, []string{putEvents}}),
 	"audit": rows(nil, Permission{Managed, []string{describe}}, Permission{Trail, []string{getObject, listBucket}},
-		Permission{Manifests, []string{putObject, getObject, listBucket}}, Permission{SigningKey, []string{sign, publicKey}},
+		Permission{Manifests, []string{putObject, getObject, listBucket}}, Permission{SigningKey, []string{sign}},
 		Permission{Bus, []string{putEvents}}),
 }
 

@@ -109,7 +109,7 @@ func builtFunctions(t *testing.T) string {
 // build makes one stack of its own.
 func build(t *testing.T, props keyturn.Props, checks ...awscdk.IAspect) (d *deployed, err error) {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "keyturn-cdk-test-*") // outlives the test: others look at it, too
+	folder, err := os.MkdirTemp("", "keyturn-cdk-test-*") //nolint:usetesting // it outlives the test: others look at it, too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,10 +140,10 @@ func build(t *testing.T, props keyturn.Props, checks ...awscdk.IAspect) (d *depl
 	}
 	notes := assertions.Annotations_FromStack(stack)
 	for _, e := range *notes.FindError(jsii.String("*"), assertions.Match_AnyValue()) {
-		d.errors = append(d.errors, fmt.Sprintf("%s: %v", *e.Id, e.Entry.Data))
+		d.errors = append(d.errors, fmt.Sprintf("%s: %v", *e.Id, e.Entry.Data)) //nolint:staticcheck // the type that replaces it isn't what the assertions return
 	}
 	for _, w := range *notes.FindWarning(jsii.String("*"), assertions.Match_AnyValue()) {
-		d.warnings = append(d.warnings, fmt.Sprintf("%s: %v", *w.Id, w.Entry.Data))
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: %v", *w.Id, w.Entry.Data)) //nolint:staticcheck // as above
 	}
 	return d, nil
 }
