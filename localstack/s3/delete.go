@@ -22,9 +22,6 @@ func (s *Service) deleteObject(q *request) (*answer, error) {
 	case q.query.Has("versionId"):
 		return s.deleteVersion(q, b, bypass)
 	}
-	if err := b.allowed(q, "s3:DeleteObject"); err != nil {
-		return nil, err
-	}
 	a := &answer{status: http.StatusNoContent}
 	if b.versioning == "" {
 		if v := b.remove(q.key, nullVersion); v != nil {
@@ -44,9 +41,6 @@ func (s *Service) deleteVersion(q *request, b *bucket, bypass bool) (*answer, er
 	id := q.query.Get("versionId")
 	if !versionID.MatchString(id) {
 		return nil, invalidArgument("Invalid version id specified")
-	}
-	if err := b.allowed(q, "s3:DeleteObjectVersion"); err != nil {
-		return nil, err
 	}
 	a := &answer{status: http.StatusNoContent}
 	a.set("X-Amz-Version-Id", id)

@@ -96,7 +96,7 @@ type listing struct {
 
 // listObjectsV2 lists current versions in the order of their keys' UTF-8 bytes.
 func (s *Service) listObjectsV2(q *request) (*answer, error) {
-	b, p, err := s.listable(q, "s3:ListBucket")
+	b, p, err := s.listable(q)
 	if err != nil {
 		return nil, err
 	}
@@ -143,12 +143,9 @@ func (s *Service) listObjectsV2(q *request) (*answer, error) {
 	return document(out)
 }
 
-func (s *Service) listable(q *request, action string) (*bucket, page, error) {
+func (s *Service) listable(q *request) (*bucket, page, error) {
 	b, err := s.existing(q)
 	if err != nil {
-		return nil, page{}, err
-	}
-	if err := b.allowed(q, action); err != nil {
 		return nil, page{}, err
 	}
 	p, err := q.page()
@@ -199,7 +196,7 @@ type versionListing struct {
 // listObjectVersions lists every version and delete marker: keys in order, and
 // each key's newest first.
 func (s *Service) listObjectVersions(q *request) (*answer, error) {
-	b, p, err := s.listable(q, "s3:ListBucketVersions")
+	b, p, err := s.listable(q)
 	if err != nil {
 		return nil, err
 	}

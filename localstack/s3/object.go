@@ -112,9 +112,6 @@ func (s *Service) putObject(q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.allowed(q, "s3:PutObject"); err != nil {
-		return nil, err
-	}
 	if err := q.onlyDefaults(); err != nil {
 		return nil, err
 	}
@@ -194,6 +191,9 @@ func (q *request) retention(b *bucket, now time.Time) (*retention, error) {
 		if !until.After(now) {
 			return nil, invalidArgument("The retain until date must be in the future!")
 		}
+		if err := b.allowed(q, "s3:PutObjectRetention"); err != nil {
+			return nil, err
+		}
 		r = &retention{mode, until}
 	}
 	if r != nil && !q.md5 && q.sum == (checksum{}) {
@@ -256,9 +256,6 @@ func (s *Service) headObject(q *request) (*answer, error) {
 // describe makes the headers that a read answers.
 func (s *Service) describe(q *request) (*answer, *version, error) {
 	b, v, about, err := s.find(q)
-	if err == nil {
-		err = b.allowed(q, readAction(q))
-	}
 	if err != nil {
 		return about, nil, err
 	}
@@ -284,11 +281,4 @@ func (s *Service) describe(q *request) (*answer, *version, error) {
 		a.set("X-Amz-Object-Lock-Retain-Until-Date", stamp(v.retention.until))
 	}
 	return a, v, nil
-}
-
-func readAction(q *request) string {
-	if q.query.Has("versionId") {
-		return "s3:GetObjectVersion"
-	}
-	return "s3:GetObject"
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
 )
 
 func (f *fixture) policy(statements ...string) error {
@@ -82,6 +83,26 @@ func TestDenialsOfOtherActionsAreEnforced(t *testing.T) {
 			return err
 		},
 	}
+	ctx, name := f.ctx, aws.String(trailBucket)
+	for action, call := range map[string]func() error{
+		"s3:GetObjectRetention": func() error {
+			_, err := f.GetObjectRetention(ctx, &sdk.GetObjectRetentionInput{Bucket: name, Key: aws.String("k"), VersionId: &id})
+			return err
+		},
+		"s3:PutObjectRetention": func() error { _, err := f.put("k", "x", f.locked("GOVERNANCE", day)); return err },
+		"s3:GetBucketVersioning": func() error {
+			_, err := f.GetBucketVersioning(ctx, &sdk.GetBucketVersioningInput{Bucket: name})
+			return err
+		},
+		"s3:PutBucketVersioning":              func() error { _, got := f.raw("PUT", "/"+trailBucket+"?versioning", "", nil); return coded(got) },
+		"s3:GetBucketObjectLockConfiguration": func() error { _, got := f.raw("GET", "/"+trailBucket+"?object-lock", "", nil); return coded(got) },
+		"s3:PutBucketObjectLockConfiguration": func() error { _, got := f.raw("PUT", "/"+trailBucket+"?object-lock", "", nil); return coded(got) },
+		"s3:GetBucketPolicy":                  func() error { _, got := f.raw("GET", "/"+trailBucket+"?policy", "", nil); return coded(got) },
+		"s3:GetBucketNotification":            func() error { _, got := f.raw("GET", "/"+trailBucket+"?notification", "", nil); return coded(got) },
+		"s3:PutBucketNotification":            func() error { _, got := f.raw("PUT", "/"+trailBucket+"?notification", "", nil); return coded(got) },
+	} {
+		calls[action] = call
+	}
 	for action, call := range calls {
 		if err := f.policy(deny(action)); err != nil {
 			t.Fatal(err)
@@ -95,6 +116,19 @@ func TestDenialsOfOtherActionsAreEnforced(t *testing.T) {
 	}
 	wantCode(t, calls["s3:DeleteObjectVersion"](), "AccessDenied")
 	f.mustPut("k", "allowed")
+	// The last one, because nothing takes it back.
+	if err := f.policy(deny("s3:PutBucketPolicy")); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, f.policy(tlsOnly), "AccessDenied")
+}
+
+// coded is an error with a code, or nil for none.
+func coded(code string) error {
+	if code == "" {
+		return nil
+	}
+	return &smithy.GenericAPIError{Code: code}
 }
 
 // A denial that isn't enforced would make a test of it pass for nothing.

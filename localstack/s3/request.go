@@ -29,6 +29,7 @@ type request struct {
 // request has, and what it does with the lock held.
 type operation struct {
 	name       string
+	iam        string // what policies call it; "" for what no bucket policy is asked about
 	run        func(*Service, *request) (*answer, error)
 	query      []string
 	headers    []string // conditions and X-Amz-…, in canonical form
@@ -37,34 +38,42 @@ type operation struct {
 
 const checksumMode = "X-Amz-Checksum-Mode"
 
-var reads = []string{checksumMode}
+var (
+	versionQuery = []string{"versionId"}
+	readHeaders  = []string{checksumMode}
+)
 
 // operations are known by method, level and sub-resource.
 var operations = map[string]operation{
 	"PUT bucket": {name: "CreateBucket", run: (*Service).createBucket, configures: true,
 		headers: []string{"X-Amz-Bucket-Object-Lock-Enabled", "X-Amz-Object-Ownership"}},
-	"HEAD bucket":            {name: "HeadBucket", run: (*Service).headBucket},
-	"PUT bucket?versioning":  {name: "PutBucketVersioning", run: (*Service).putBucketVersioning, configures: true},
-	"GET bucket?versioning":  {name: "GetBucketVersioning", run: (*Service).getBucketVersioning},
-	"PUT bucket?object-lock": {name: "PutObjectLockConfiguration", run: (*Service).putObjectLockConfiguration, configures: true},
-	"GET bucket?object-lock": {name: "GetObjectLockConfiguration", run: (*Service).getObjectLockConfiguration},
-	"PUT bucket?policy":      {name: "PutBucketPolicy", run: (*Service).putBucketPolicy, configures: true},
-	"GET bucket?policy":      {name: "GetBucketPolicy", run: (*Service).getBucketPolicy},
-	"PUT bucket?notification": {name: "PutBucketNotificationConfiguration", configures: true,
-		run: (*Service).putBucketNotificationConfiguration},
-	"GET bucket?notification": {name: "GetBucketNotificationConfiguration", run: (*Service).getBucketNotificationConfiguration},
-	"GET bucket?list-type": {name: "ListObjectsV2", run: (*Service).listObjectsV2,
+	"HEAD bucket": {name: "HeadBucket", iam: "s3:ListBucket", run: (*Service).headBucket},
+	"PUT bucket?versioning": {name: "PutBucketVersioning", iam: "s3:PutBucketVersioning",
+		run: (*Service).putBucketVersioning, configures: true},
+	"GET bucket?versioning": {name: "GetBucketVersioning", iam: "s3:GetBucketVersioning", run: (*Service).getBucketVersioning},
+	"PUT bucket?object-lock": {name: "PutObjectLockConfiguration", iam: "s3:PutBucketObjectLockConfiguration",
+		run: (*Service).putObjectLockConfiguration, configures: true},
+	"GET bucket?object-lock": {name: "GetObjectLockConfiguration", iam: "s3:GetBucketObjectLockConfiguration",
+		run: (*Service).getObjectLockConfiguration},
+	"PUT bucket?policy": {name: "PutBucketPolicy", iam: "s3:PutBucketPolicy", run: (*Service).putBucketPolicy, configures: true},
+	"GET bucket?policy": {name: "GetBucketPolicy", iam: "s3:GetBucketPolicy", run: (*Service).getBucketPolicy},
+	"PUT bucket?notification": {name: "PutBucketNotificationConfiguration", iam: "s3:PutBucketNotification",
+		run: (*Service).putBucketNotificationConfiguration, configures: true},
+	"GET bucket?notification": {name: "GetBucketNotificationConfiguration", iam: "s3:GetBucketNotification",
+		run: (*Service).getBucketNotificationConfiguration},
+	"GET bucket?list-type": {name: "ListObjectsV2", iam: "s3:ListBucket", run: (*Service).listObjectsV2,
 		query: []string{"prefix", "delimiter", "max-keys", "continuation-token", "start-after", "encoding-type", "fetch-owner"}},
-	"GET bucket?versions": {name: "ListObjectVersions", run: (*Service).listObjectVersions,
+	"GET bucket?versions": {name: "ListObjectVersions", iam: "s3:ListBucketVersions", run: (*Service).listObjectVersions,
 		query: []string{"prefix", "delimiter", "max-keys", "key-marker", "version-id-marker", "encoding-type"}},
-	"PUT object": {name: "PutObject", run: (*Service).putObject, headers: []string{
+	"PUT object": {name: "PutObject", iam: "s3:PutObject", run: (*Service).putObject, headers: []string{
 		"If-None-Match", "X-Amz-Object-Lock-Mode", "X-Amz-Object-Lock-Retain-Until-Date", "X-Amz-Server-Side-Encryption", "X-Amz-Storage-Class",
 	}},
-	"GET object":    {name: "GetObject", run: (*Service).getObject, query: []string{"versionId"}, headers: reads},
-	"HEAD object":   {name: "HeadObject", run: (*Service).headObject, query: []string{"versionId"}, headers: reads},
-	"DELETE object": {name: "DeleteObject", run: (*Service).deleteObject, query: []string{"versionId"}, headers: []string{"X-Amz-Bypass-Governance-Retention"}},
-	"GET object?retention": {name: "GetObjectRetention", run: (*Service).getObjectRetention,
-		query: []string{"versionId"}},
+	"GET object":  {name: "GetObject", iam: "s3:GetObject", run: (*Service).getObject, query: versionQuery, headers: readHeaders},
+	"HEAD object": {name: "HeadObject", iam: "s3:GetObject", run: (*Service).headObject, query: versionQuery, headers: readHeaders},
+	"DELETE object": {name: "DeleteObject", iam: "s3:DeleteObject", run: (*Service).deleteObject, query: versionQuery,
+		headers: []string{"X-Amz-Bypass-Governance-Retention"}},
+	"GET object?retention": {name: "GetObjectRetention", iam: "s3:GetObjectRetention", run: (*Service).getObjectRetention,
+		query: versionQuery},
 }
 
 // always are the headers that any request may have: the signature's, the

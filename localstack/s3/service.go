@@ -136,7 +136,11 @@ func (s *Service) act(q *request, op operation, r *http.Request) (*answer, error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out, err := op.run(s, q)
+	err := s.permitted(q, op)
+	var out *answer
+	if err == nil {
+		out, err = op.run(s, q)
+	}
 	if op.configures {
 		s.publishCall(q, op.name, err)
 	}
@@ -144,6 +148,20 @@ func (s *Service) act(q *request, op operation, r *http.Request) (*answer, error
 		out = &answer{}
 	}
 	return out, err
+}
+
+// permitted asks the bucket's policy. A policy has another name for what is done
+// to one version.
+func (s *Service) permitted(q *request, op operation) error {
+	b := s.buckets[q.bucket]
+	if b == nil || op.iam == "" {
+		return nil
+	}
+	name := op.iam
+	if q.query.Has("versionId") && (name == "s3:GetObject" || name == "s3:DeleteObject") {
+		name += "Version"
+	}
+	return b.allowed(q, name)
 }
 
 // existing returns the request's bucket.
