@@ -19,9 +19,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/keyturn/keyturn/infra/cdk/keyturn"
-	"github.com/keyturn/keyturn/internal/deployment"
 	"github.com/keyturn/keyturn/policy/account"
-	"github.com/keyturn/keyturn/policy/compile"
 )
 
 func main() {
@@ -36,7 +34,7 @@ func main() {
 func run() error {
 	app := awscdk.NewApp(nil)
 	file := setting(app, "yaml", "KEYTURN_YAML", "keyturn.yaml")
-	compiled, err := compile.Account(file, deployment.Kinds())
+	compiled, err := keyturn.Load(file)
 	if err != nil {
 		return err
 	}

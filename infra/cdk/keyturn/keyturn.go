@@ -21,12 +21,18 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/keyturn/keyturn/internal/deployment"
 	"github.com/keyturn/keyturn/policy/account"
+	"github.com/keyturn/keyturn/policy/compile"
 )
+
+// Load compiles a keyturn.yaml for this release's kinds of credentials. Everything
+// that is wrong with it is told at once.
+func Load(path string) (account.Account, error) { return compile.Account(path, deployment.Kinds()) }
 
 // Props say what is deployed.
 type Props struct {
-	// Account is a compiled keyturn.yaml (package policy/compile). Required.
+	// Account is a compiled keyturn.yaml; Load makes it. Required.
 	Account account.Account
 	// Folder is where keyturn.yaml lies; the files that its secrets name are taken
 	// from there. Default: the working directory.
@@ -129,7 +135,7 @@ func newBuilder(scope constructs.Construct, id string, props *Props) (*builder, 
 	}
 	b := &builder{props: *props, account: props.Account, name: props.Account.Deploy.Name, stack: awscdk.Stack_Of(scope), made: map[string]string{}}
 	if b.name == "" {
-		return nil, errors.New("there is no account: compile keyturn.yaml by policy/compile.Account")
+		return nil, errors.New("there is no account: compile keyturn.yaml by Load")
 	}
 	b.partition, b.region, b.accountID, b.suffix = *b.stack.Partition(), *b.stack.Region(), *b.stack.Account(), *b.stack.UrlSuffix()
 	if err := samePlace(b.account.Secrets, known(b.region), known(b.accountID)); err != nil {

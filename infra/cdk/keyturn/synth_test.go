@@ -14,9 +14,7 @@ import (
 	"github.com/cdklabs/cdk-nag-go/cdknag/v2"
 
 	"github.com/keyturn/keyturn/infra/cdk/keyturn"
-	"github.com/keyturn/keyturn/internal/deployment"
 	"github.com/keyturn/keyturn/policy/account"
-	"github.com/keyturn/keyturn/policy/compile"
 )
 
 func TestMain(m *testing.M) {
@@ -83,7 +81,7 @@ func synth(t *testing.T, name string) *deployed {
 
 func compileFile(t *testing.T, name string) account.Account {
 	t.Helper()
-	compiled, err := compile.Account(filepath.Join("testdata", name+".yaml"), deployment.Kinds())
+	compiled, err := keyturn.Load(filepath.Join("testdata", name+".yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
