@@ -120,7 +120,8 @@ type metadata struct {
 	KeyUsage              string
 	MultiRegion           bool
 	Origin                string
-	SigningAlgorithms     []string
+	EncryptionAlgorithms  []string `json:",omitempty"`
+	SigningAlgorithms     []string `json:",omitempty"`
 }
 
 type keyOutput struct{ KeyMetadata metadata }
@@ -130,6 +131,9 @@ func (k *key) metadata() metadata {
 		AWSAccountID: awsproto.Account, Arn: k.arn(), CreationDate: awsproto.Time(k.created), CustomerMasterKeySpec: k.spec,
 		Description: k.description, Enabled: k.state == stateEnabled, KeyID: k.id, KeyManager: "CUSTOMER", KeySpec: k.spec,
 		KeyState: k.state, KeyUsage: k.usage, Origin: "AWS_KMS", SigningAlgorithms: specs[k.spec].algorithms,
+	}
+	if k.spec == symmetric {
+		m.EncryptionAlgorithms = []string{symmetric}
 	}
 	if !k.deletion.IsZero() {
 		at := awsproto.Time(k.deletion)
@@ -146,10 +150,10 @@ const (
 
 func (s *Service) createKey(in createKeyInput) (any, error) {
 	if in.KeySpec == "" {
-		in.KeySpec = "SYMMETRIC_DEFAULT"
+		in.KeySpec = symmetric
 	}
 	if in.KeyUsage == "" {
-		in.KeyUsage = "ENCRYPT_DECRYPT"
+		in.KeyUsage = encryptDecrypt
 	}
 	spec, ok := specs[in.KeySpec]
 	switch {
@@ -159,7 +163,7 @@ func (s *Service) createKey(in createKeyInput) (any, error) {
 		return nil, awsproto.Errorf("UnsupportedOperationException", "the local KMS has keys of the origin AWS_KMS in one Region")
 	case !ok:
 		return nil, awsproto.Errorf("UnsupportedOperationException", "the local KMS has no keys of the spec %s", in.KeySpec)
-	case in.KeyUsage != signVerify:
+	case in.KeyUsage != spec.usage:
 		return nil, invalid("The operation failed because the KeyUsage value %s is incompatible with the KeySpec %s", in.KeyUsage, in.KeySpec)
 	case in.Policy == "":
 		in.Policy = allowAll
@@ -173,13 +177,15 @@ func (s *Service) createKey(in createKeyInput) (any, error) {
 		}
 		seen[t.TagKey] = true
 	}
-	signer, err := spec.generate()
-	if err != nil {
-		return nil, err
-	}
 	k := &key{
 		id: uuid.NewString(), description: in.Description, policy: in.Policy, spec: in.KeySpec, usage: in.KeyUsage,
-		state: stateEnabled, created: s.clock.Now(), tags: in.Tags, signer: signer,
+		state: stateEnabled, created: s.clock.Now(), tags: in.Tags,
+	}
+	if spec.generate != nil {
+		var err error
+		if k.signer, err = spec.generate(); err != nil {
+			return nil, err
+		}
 	}
 	s.keys[k.id] = k
 	return keyOutput{k.metadata()}, nil

@@ -23,7 +23,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 		in   sdk.CreateKeyInput
 		code string
 	}{
-		{"symmetric", sdk.CreateKeyInput{}, "UnsupportedOperationException"},
+		{"symmetric that signs", sdk.CreateKeyInput{KeyUsage: types.KeyUsageTypeSignVerify}, "ValidationException"},
 		{"another spec", sdk.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}, "UnsupportedOperationException"},
 		{"without a usage", sdk.CreateKeyInput{KeySpec: types.KeySpecEccNistP256}, "ValidationException"},
 		{"RSA that encrypts", sdk.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeEncryptDecrypt}, "ValidationException"},

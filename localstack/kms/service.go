@@ -1,13 +1,13 @@
 // Package kms answers: would AWS KMS have used this key, and for this?
 //
-// It has keys that sign, with their states, aliases and scheduled deletion, and
-// it signs for real: what it signs verifies with the public key outside. Rules
+// It has keys with their states, aliases and scheduled deletion, and signs for
+// real: what it signs verifies with the public key outside. A symmetric key can
+// be made and named for others to encrypt by; encrypting isn't modelled. Rules
 // are those of the KMS API reference and developer guide. Key policies are kept
 // and never tested: the local AWS lets everybody do everything.
 //
-// Not modelled: symmetric and HMAC keys, encryption, grants, imported material,
-// multi-Region keys, custom key stores and rotation. What isn't modelled is
-// refused.
+// Not modelled: encryption, HMAC keys, grants, imported material, multi-Region
+// keys, custom key stores and rotation. What isn't modelled is refused.
 package kms
 
 import (

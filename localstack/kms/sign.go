@@ -15,12 +15,18 @@ import (
 	"github.com/keyturn/keyturn/localstack/awsproto"
 )
 
-const signVerify = "SIGN_VERIFY"
+const (
+	signVerify     = "SIGN_VERIFY"
+	encryptDecrypt = "ENCRYPT_DECRYPT"
+	symmetric      = "SYMMETRIC_DEFAULT"
+)
 
-// keySpec is one kind of key: how one is made, and what it signs by.
+// keySpec is one kind of key: what it is for, how one is made, and what it signs
+// by.
 type keySpec struct {
-	generate   func() (crypto.Signer, error)
-	algorithms []string // empty: it doesn't sign
+	usage      string
+	generate   func() (crypto.Signer, error) // nil: it doesn't sign
+	algorithms []string
 }
 
 func newECDSA(c elliptic.Curve) func() (crypto.Signer, error) {
@@ -45,9 +51,10 @@ func newRSA(bits int) func() (crypto.Signer, error) {
 
 // specs are the kinds of keys (developer guide, "Key spec reference").
 var specs = map[string]keySpec{
-	"ECC_NIST_P256": {newECDSA(elliptic.P256()), []string{"ECDSA_SHA_256"}},
-	"ECC_NIST_P384": {newECDSA(elliptic.P384()), []string{"ECDSA_SHA_384"}},
-	"RSA_2048": {newRSA(2048), []string{
+	symmetric:       {usage: encryptDecrypt},
+	"ECC_NIST_P256": {signVerify, newECDSA(elliptic.P256()), []string{"ECDSA_SHA_256"}},
+	"ECC_NIST_P384": {signVerify, newECDSA(elliptic.P384()), []string{"ECDSA_SHA_384"}},
+	"RSA_2048": {signVerify, newRSA(2048), []string{
 		"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
 		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
 	}},
@@ -199,6 +206,9 @@ func (s *Service) getPublicKey(in keyInput) (any, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if k.signer == nil {
+		return nil, awsproto.Errorf("UnsupportedOperationException", "%s is a symmetric key: nobody sees it.", k.arn())
 	}
 	der, err := x509.MarshalPKIXPublicKey(k.signer.Public())
 	if err != nil {

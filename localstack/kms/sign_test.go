@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/google/go-cmp/cmp"
@@ -99,6 +100,32 @@ func TestADigestIsSignedAsItsMessage(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = f.sign(*k.KeyId, types.SigningAlgorithmSpecEcdsaSha256, types.MessageTypeDigest, digest[:31])
+	wantCode(t, err, "ValidationException")
+}
+
+// Developer guide, "Key spec reference": a symmetric key neither signs nor shows
+// itself.
+func TestASymmetricKeyDoesNotSign(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	out, err := f.CreateKey(f.ctx, &sdk.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := out.KeyMetadata
+	if m.KeySpec != types.KeySpecSymmetricDefault || m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.SigningAlgorithms != nil ||
+		!cmp.Equal(m.EncryptionAlgorithms, []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecSymmetricDefault}) {
+		t.Errorf("%+v", m)
+	}
+	_, err = f.sign(*m.KeyId, types.SigningAlgorithmSpecEcdsaSha256, "", []byte("m"))
+	wantCode(t, err, "InvalidKeyUsageException")
+	_, err = f.GetPublicKey(f.ctx, &sdk.GetPublicKeyInput{KeyId: m.KeyId})
+	wantCode(t, err, "UnsupportedOperationException")
+	signer := f.key(types.KeySpecEccNistP256)
+	if _, err := f.CreateAlias(f.ctx, &sdk.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: m.KeyId}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.UpdateAlias(f.ctx, &sdk.UpdateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: signer.KeyId})
 	wantCode(t, err, "ValidationException")
 }
 

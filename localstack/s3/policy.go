@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,12 +33,13 @@ type facts map[string]string
 // conditionKeys are the keys that the local S3 has values for.
 var conditionKeys = map[string]bool{
 	"aws:securetransport": true, "s3:tlsversion": true, "s3:if-none-match": true, "s3:objectcreationoperation": true,
+	"aws:principalarn": true,
 }
 
 // facts of a request. Plain HTTP on the loopback interface stands for TLS here,
 // so that a denial of anything but TLS is accepted and never met.
 func (q *request) facts(action string) facts {
-	f := facts{"aws:securetransport": "true", "s3:tlsversion": "1.3"}
+	f := facts{"aws:securetransport": "true", "s3:tlsversion": "1.3", "aws:principalarn": awsproto.CallerOf(q.ctx).ARN()}
 	if action == "s3:PutObject" {
 		f["s3:objectcreationoperation"] = "true"
 		if given := q.header.Get("If-None-Match"); given != "" {
@@ -62,14 +64,6 @@ func (b *bucket) allowed(q *request, action string) error {
 }
 
 func (st statement) denies(action, resource string, f facts) bool {
-	anyOf := func(patterns []*regexp.Regexp, text string) bool {
-		for _, p := range patterns {
-			if p.MatchString(text) {
-				return true
-			}
-		}
-		return false
-	}
 	if !anyOf(st.actions, strings.ToLower(action)) || !anyOf(st.resources, resource) {
 		return false
 	}
@@ -79,6 +73,10 @@ func (st statement) denies(action, resource string, f facts) bool {
 		}
 	}
 	return true
+}
+
+func anyOf(patterns []*regexp.Regexp, text string) bool {
+	return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(text) })
 }
 
 // oneOrMore is a string or a list of strings.
@@ -189,11 +187,18 @@ func glob(pattern string) *regexp.Regexp {
 
 // condition makes a test of one key of a Condition block.
 func condition(operator, key string, values []string) (func(facts) bool, error) {
-	if !conditionKeys[key] || len(values) != 1 {
+	arn := operator == "ArnLike" || operator == "ArnNotLike"
+	if !conditionKeys[key] || arn != (key == "aws:principalarn") || len(values) == 0 || len(values) > 1 && !arn {
 		return nil, notModelled("the condition %s on %s with %d values", operator, key, len(values))
 	}
 	want := values[0]
 	switch operator {
+	case "ArnLike", "ArnNotLike":
+		var patterns []*regexp.Regexp
+		for _, v := range values {
+			patterns = append(patterns, glob(v))
+		}
+		return func(f facts) bool { return anyOf(patterns, f[key]) == (operator == "ArnLike") }, nil
 	case "Null", "Bool":
 		if want != "true" && want != "false" {
 			return nil, malformedPolicy("%s compares with true or false", operator)

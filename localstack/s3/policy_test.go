@@ -123,6 +123,34 @@ func TestDenialsOfOtherActionsAreEnforced(t *testing.T) {
 	wantCode(t, f.policy(tlsOnly), "AccessDenied")
 }
 
+// As a stack denies it to everybody but those who may break the glass.
+func TestADenialMaySpareSomebody(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.create(trailBucket, true)
+	one, two := f.mustPut("records/1", "1", f.locked("GOVERNANCE", day)), f.mustPut("records/1", "2", f.locked("GOVERNANCE", day))
+	spare := func(operator string, arns string) string {
+		return `{"Sid":"LockStays","Effect":"Deny","Principal":{"AWS":"*"},"Action":["s3:BypassGovernanceRetention","s3:PutObjectRetention","s3:PutObjectLegalHold"],
+			"Resource":"arn:aws:s3:::audit-trail/records/*","Condition":{"` + operator + `":{"aws:PrincipalArn":` + arns + `}}}`
+	}
+	const others, me = `["arn:aws:iam::000000000000:role/glass"]`, `["arn:aws:iam::000000000000:role/glass","arn:aws:iam::*:user/AKIA*"]`
+	for statement, want := range map[string]string{spare("ArnNotLike", others): "AccessDenied", spare("ArnLike", me): "AccessDenied"} {
+		if err := f.policy(statement); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.remove("records/1", one, bypass)
+		wantCode(t, err, want)
+	}
+	for statement, id := range map[string]string{spare("ArnNotLike", me): one, spare("ArnLike", others): two} {
+		if err := f.policy(statement); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.remove("records/1", id, bypass); err != nil {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
 // coded is an error with a code, or nil for none.
 func coded(code string) error {
 	if code == "" {
@@ -148,7 +176,9 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		{"with a creation operation", change(`}}}`, `},"Bool":{"s3:ObjectCreationOperation":"true"}}}`), ""},
 		{"for one principal", change(`"AWS":"*"`, `"AWS":"arn:aws:iam::000000000000:role/x"`), "NotImplemented"},
 		{"for a service", change(`"AWS":"*"`, `"Service":"*"`), "NotImplemented"},
-		{"another key", change("s3:if-none-match", "aws:PrincipalArn"), "NotImplemented"},
+		{"another key", change("s3:if-none-match", "aws:SourceIp"), "NotImplemented"},
+		{"a principal that isn't there", change("s3:if-none-match", "aws:PrincipalArn"), "NotImplemented"},
+		{"no values", change(`"true"`, `[]`), "NotImplemented"},
 		{"another operator", change("Null", "StringNotEquals"), "NotImplemented"},
 		{"two values", change(`"true"`, `["true","false"]`), "NotImplemented"},
 		{"another value", change(`"true"`, `"yes"`), "MalformedPolicy"},

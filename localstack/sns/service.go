@@ -123,6 +123,7 @@ var actions = map[string]func(*Service, *awsproto.Form) (any, error){
 	"GetTopicAttributes":       (*Service).getTopicAttributes,
 	"ListSubscriptionsByTopic": (*Service).listSubscriptionsByTopic,
 	"Publish":                  (*Service).publish,
+	"SetTopicAttributes":       (*Service).setTopicAttributes,
 	"Subscribe":                (*Service).subscribe,
 }
 
@@ -233,6 +234,22 @@ func (s *Service) getTopicAttributes(in *awsproto.Form) (any, error) {
 		}
 	}
 	return out, nil
+}
+
+func (s *Service) setTopicAttributes(in *awsproto.Form) (any, error) {
+	arn, name, value := in.Get("TopicArn"), in.Get("AttributeName"), in.Get("AttributeValue")
+	if err := in.Unread(); err != nil {
+		return nil, err
+	}
+	t, err := s.topic(arn)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(keptAttributes, name) {
+		return nil, invalid("AttributeName Reason: the local SNS doesn't model %q", name)
+	}
+	t.attributes[name] = value
+	return nil, nil
 }
 
 // The limits of a message (API reference, Publish).

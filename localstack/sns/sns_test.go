@@ -176,6 +176,17 @@ func TestTopicsAreMadeOnceAndDescribed(t *testing.T) {
 	if diff := cmp.Diff(want, out.Attributes); diff != "" {
 		t.Errorf("attributes (-want +got):\n%s", diff)
 	}
+	set := func(name, value string) error {
+		_, err := f.SetTopicAttributes(f.ctx, &sdk.SetTopicAttributesInput{TopicArn: aws.String(topicARN), AttributeName: &name, AttributeValue: &value})
+		return err
+	}
+	if err := set("Policy", `{"Statement":[]}`); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, set("DeliveryPolicy", "{}"), "InvalidParameter")
+	if out, err = f.GetTopicAttributes(f.ctx, &sdk.GetTopicAttributesInput{TopicArn: aws.String(topicARN)}); err != nil || out.Attributes["Policy"] != `{"Statement":[]}` {
+		t.Errorf("%+v, %v", out, err)
+	}
 	for range 2 { // deleting what isn't there succeeds
 		if _, err := f.DeleteTopic(f.ctx, &sdk.DeleteTopicInput{TopicArn: aws.String(topicARN)}); err != nil {
 			t.Fatal(err)

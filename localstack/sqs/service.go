@@ -107,6 +107,7 @@ var actions = map[string]func(*Service, context.Context, []byte) (any, error){
 	"GetQueueUrl":        on((*Service).getQueueURL),
 	"ReceiveMessage":     on((*Service).receiveMessage),
 	"SendMessage":        on((*Service).sendMessage),
+	"SetQueueAttributes": on((*Service).setQueueAttributes),
 }
 
 // Call implements awsproto.JSONService.
@@ -177,16 +178,10 @@ func (s *Service) createQueue(_ context.Context, in createQueueInput) (any, erro
 	for name, known := range settings {
 		attributes[name] = known.value
 	}
-	for name, value := range in.Attributes {
-		known, ok := settings[name]
-		if !ok {
-			return nil, failed("InvalidAttributeName", "InvalidAttributeName", "Unknown Attribute %s.", name)
-		}
-		if n, err := strconv.Atoi(value); known.max > 0 && (err != nil || n < known.min || n > known.max) {
-			return nil, failed("InvalidAttributeValue", "InvalidAttributeValue", "Invalid value for the parameter %s: %d to %d", name, known.min, known.max)
-		}
-		attributes[name] = value
+	if err := checkSettings(in.Attributes); err != nil {
+		return nil, err
 	}
+	maps.Copy(attributes, in.Attributes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[in.QueueName]
@@ -200,6 +195,38 @@ func (s *Service) createQueue(_ context.Context, in createQueueInput) (any, erro
 		}
 	}
 	return queueURLOutput{s.url(q)}, nil
+}
+
+func checkSettings(given map[string]string) error {
+	for name, value := range given {
+		known, ok := settings[name]
+		if !ok {
+			return failed("InvalidAttributeName", "InvalidAttributeName", "Unknown Attribute %s.", name)
+		}
+		if n, err := strconv.Atoi(value); known.max > 0 && (err != nil || n < known.min || n > known.max) {
+			return failed("InvalidAttributeValue", "InvalidAttributeValue", "Invalid value for the parameter %s: %d to %d", name, known.min, known.max)
+		}
+	}
+	return nil
+}
+
+type setAttributesInput struct {
+	QueueURL   string `json:"QueueUrl"`
+	Attributes map[string]string
+}
+
+func (s *Service) setQueueAttributes(_ context.Context, in setAttributesInput) (any, error) {
+	if err := checkSettings(in.Attributes); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, err := s.find(in.QueueURL)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(q.attributes, in.Attributes)
+	return nil, nil
 }
 
 type getQueueURLInput struct {

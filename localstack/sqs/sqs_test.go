@@ -274,6 +274,15 @@ func TestQueuesAreMadeOnceAndFound(t *testing.T) {
 	if diff := cmp.Diff(want, all.Attributes); diff != "" {
 		t.Errorf("attributes (-want +got):\n%s", diff)
 	}
+	set := func(name, value string) error {
+		_, err := f.SetQueueAttributes(f.ctx, &sdk.SetQueueAttributesInput{QueueUrl: f.url, Attributes: map[string]string{name: value}})
+		return err
+	}
+	if err := set("Policy", `{"Statement":[]}`); err != nil || f.attribute("Policy") != `{"Statement":[]}` {
+		t.Errorf("%s, %v", f.attribute("Policy"), err)
+	}
+	wantCode(t, set("VisibilityTimeout", "43201"), "InvalidAttributeValue")
+	wantCode(t, set("DelaySeconds", "1"), "InvalidAttributeName")
 	create := func(name string, attributes map[string]string) error {
 		_, err := f.CreateQueue(f.ctx, &sdk.CreateQueueInput{QueueName: &name, Attributes: attributes})
 		return err
