@@ -26,6 +26,9 @@ type Round struct {
 	// asked about because a service had begun to refuse. The next round begins
 	// elsewhere.
 	Unreached []string
+	// LastRotated is that of the secret with a schedule whose last rotation is
+	// longest ago, as the list shows it; zero: none is shown.
+	LastRotated time.Time
 }
 
 // Looked is one secret that was looked at by itself.
@@ -41,14 +44,14 @@ type Looked struct {
 // does. The options are asked for side by side.
 func (r *Rotator) WatchAll(ctx context.Context, options func(secret string) EnsureOptions) Round {
 	secrets := r.Policies.Secrets()
-	shown := r.listed(ctx, secrets)
+	shown, lastRotated := r.listed(ctx, secrets)
 	var queue []string
 	for _, secret := range secrets {
 		if shown[secret] != calm {
 			queue = append(queue, secret)
 		}
 	}
-	round := Round{Stable: len(secrets) - len(queue)}
+	round := Round{Stable: len(secrets) - len(queue), LastRotated: lastRotated}
 	turn(queue, r.Now())
 	slices.SortStableFunc(queue, func(a, b string) int { return rank(shown[a], options(a)) - rank(shown[b], options(b)) })
 	found := r.lookAt(ctx, queue, options)
@@ -75,11 +78,11 @@ const (
 
 // listed reads pages as long as that is cheaper than asking for each secret that
 // no page has shown. Without a list every secret is described.
-func (r *Rotator) listed(ctx context.Context, secrets []string) map[string]page {
-	shown := make(map[string]page, len(secrets))
+func (r *Rotator) listed(ctx context.Context, secrets []string) (shown map[string]page, lastRotated time.Time) {
+	shown = make(map[string]page, len(secrets))
 	list, ok := r.Store.(Lister)
 	if !ok {
-		return shown
+		return shown, lastRotated
 	}
 	ours := make(map[string]bool, len(secrets))
 	for _, secret := range secrets {
@@ -90,8 +93,12 @@ func (r *Rotator) listed(ctx context.Context, secrets []string) map[string]page 
 		pages++
 		for _, d := range all {
 			for _, secret := range []string{d.ARN, d.Name} {
-				if ours[secret] {
-					shown[secret] = max(shown[secret], r.shows(d))
+				if !ours[secret] {
+					continue
+				}
+				shown[secret] = max(shown[secret], r.shows(d))
+				if earlier := lastRotated.IsZero() || d.LastRotated.Before(lastRotated); d.Every > 0 && !d.LastRotated.IsZero() && earlier {
+					lastRotated = d.LastRotated
 				}
 			}
 		}
@@ -100,7 +107,7 @@ func (r *Rotator) listed(ctx context.Context, secrets []string) map[string]page 
 	if err != nil {
 		r.Log.WarnContext(ctx, "listing the secrets; those that aren't shown are described one by one", "pages", pages, "error", err)
 	}
-	return shown
+	return shown, lastRotated
 }
 
 func (r *Rotator) shows(d Description) page {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/internal/deployment/reporting"
 	"github.com/keyturn/keyturn/internal/lambdaentry"
 )
 
@@ -17,5 +18,9 @@ func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lambdaentry.Watch(r), nil
+	told, err := reporting.Told()
+	if err != nil {
+		return nil, err
+	}
+	return lambdaentry.WatchAndTell(r, told), nil
 }

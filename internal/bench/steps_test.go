@@ -174,6 +174,7 @@ func (d *duel) worked(b *testing.B) {
 		"rollback":    fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"back","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
 		"abortSecret": fmt.Sprintf(`{"secret":%q,"token":%q,"direction":"head","generation":1,"cursor":"","polls":0}`, d.third.ARN, token),
 		"watchdog":    `{}`,
+		"audit":       `{"source":"aws.kms","detail-type":"KMS CMK Rotation","detail":{"key-id":"1"}}`,
 	} {
 		out, err := d.aws.Lambda.Invoke(d.ctx, name, []byte(event))
 		if err != nil || out.FunctionError != "" {

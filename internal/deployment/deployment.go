@@ -28,6 +28,11 @@ const (
 	// EnvAuditBucket is the S3 bucket of the append-only audit trail and of the
 	// parties' evidence.
 	EnvAuditBucket = "KEYTURN_AUDIT_BUCKET"
+	// EnvSigningKey is the ARN of the KMS key that signs manifests; functions/audit
+	// alone reads it.
+	EnvSigningKey = "KEYTURN_SIGNING_KEY"
+	// EnvDeployment is the deployment's name, which metrics have as a dimension.
+	EnvDeployment = "KEYTURN_DEPLOYMENT"
 	// EnvAuditDir is their folder, where there is no bucket.
 	EnvAuditDir = "KEYTURN_AUDIT_DIR"
 )

@@ -3,6 +3,7 @@ package lambdaentry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/fnv"
 	"log/slog"
 	"time"
@@ -61,7 +62,10 @@ type watchAnswer struct {
 // secret when a schedule calls, has the run that its labels ask for, and tells
 // what it can't repair. A secret that fails doesn't keep the others from being
 // looked at.
-func Watch(r *rotation.Rotator) Handler {
+func Watch(r *rotation.Rotator) Handler { return WatchAndTell(r, Told{}) }
+
+// WatchAndTell is Watch, and tells others too.
+func WatchAndTell(r *rotation.Rotator, told Told) Handler {
 	return func(ctx context.Context, event []byte) (any, error) {
 		if isAbout(event) {
 			return about(r.Policies)
@@ -78,13 +82,16 @@ func Watch(r *rotation.Rotator) Handler {
 			}
 			seen, err := r.Watch(ctx, named, rotation.EnsureOptions{})
 			round.Looked = []rotation.Looked{{Secret: named, Watched: seen, Err: err}}
-		} else {
-			now := r.Now() // one for all: whose turn it is may not change meanwhile
-			round = r.WatchAll(ctx, func(secret string) rotation.EnsureOptions {
-				return rotation.EnsureOptions{Retry: hourly(secret, now), RetryStolen: true}
-			})
+			answer, failed := report(ctx, r.Log, round)
+			return answer, errors.Join(failed, told.news(ctx, round, r.Now(), false))
 		}
-		return report(ctx, r.Log, round)
+		now := r.Now() // one for all: whose turn it is may not change meanwhile
+		round = r.WatchAll(ctx, func(secret string) rotation.EnsureOptions {
+			return rotation.EnsureOptions{Retry: hourly(secret, now), RetryStolen: true}
+		})
+		answer, failed := report(ctx, r.Log, round)
+		told.measure(ctx, r.Log, round, now)
+		return answer, errors.Join(failed, told.news(ctx, round, now, true))
 	}
 }
 
