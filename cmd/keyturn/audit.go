@@ -20,41 +20,33 @@ import (
 
 func auditCommand() *cobra.Command {
 	group := &cobra.Command{Use: "audit", Short: "read, verify and complete the audit trail", Args: nothing, RunE: showHelp}
-	group.AddCommand(verifyCommand(), headsCommand(), reconcileCommand())
+	group.AddCommand(auditShowCommand(), verifyCommand(), headsCommand(), reconcileCommand())
 	return group
 }
 
-// trailFlag is --audit-dir of a command that needs nothing else of a deployment.
-func trailFlag(cmd *cobra.Command, dir *string) *cobra.Command {
-	cmd.Flags().StringVar(dir, "audit-dir", os.Getenv(deployment.EnvAuditDir), "folder of the audit trail ($"+deployment.EnvAuditDir+")")
-	return cmd
-}
-
-// openTrail refuses a folder that isn't there: a mistyped one would be verified
+// checkFolder refuses a folder that isn't there: a mistyped one would be verified
 // as empty, or begun anew.
-func openTrail(dir string) (audit.Dir, error) {
-	if dir == "" {
-		return audit.Dir{}, fault.New(fault.InvalidInput, "--audit-dir is missing").WithHint("give the folder of the audit trail")
-	}
+func checkFolder(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return audit.Dir{}, fault.Wrap(fault.InvalidInput, fault.New(fault.InvalidInput, "%s", err).
+		return fault.Wrap(fault.InvalidInput, fault.New(fault.InvalidInput, "%s", err).
 			WithHint("check that path: functions write the trail to their %s; make the folder if none has run yet", deployment.EnvAuditDir), "opening the audit trail")
 	case err != nil:
-		return audit.Dir{}, fault.Wrap(fault.InvalidInput, err, "opening the audit trail")
+		return fault.Wrap(fault.InvalidInput, err, "opening the audit trail")
 	case !info.IsDir():
-		return audit.Dir{}, fault.New(fault.InvalidInput, "%s isn't a folder", dir).WithHint("give the folder of the audit trail by --audit-dir")
+		return fault.New(fault.InvalidInput, "%s isn't a folder", dir).WithHint("give the folder of the audit trail by --audit-dir")
 	}
-	return audit.Dir{Root: dir}, nil
+	return nil
 }
 
 func verifyCommand() *cobra.Command {
-	var dir, known string
-	cmd := trailFlag(&cobra.Command{
+	var t target
+	var known string
+	cmd := t.trailFlags(&cobra.Command{
 		Use: "verify SECRET-ARN", Short: "find changed, missing, reordered, truncated and foreign records", Args: exactly("SECRET-ARN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ledger, err := openTrail(dir)
+			ledger, err := t.trail(cmd)
 			if err != nil {
 				return err
 			}
@@ -64,30 +56,41 @@ func verifyCommand() *cobra.Command {
 					return err
 				}
 			}
-			return verifyTrail(cmd, ledger, args[0], heads)
+			return verifyTrail(cmd, ledger, t.place(), args[0], heads)
 		},
-	}, &dir)
+	})
 	cmd.Flags().StringVar(&known, "heads", "", "a file that keyturn audit heads has printed before: each of its heads has to be there still")
 	return cmd
 }
 
 // verifyTrail says that a trail is whole only if there is one: a mistyped ARN has
 // no wrong record either.
-func verifyTrail(cmd *cobra.Command, ledger audit.Dir, secret string, known []audit.Head) error {
+func verifyTrail(cmd *cobra.Command, ledger audit.Ledger, place, secret string, known []audit.Head) error {
 	summary, err := audit.Verify(cmd.Context(), ledger, secret, known...)
 	var findings *audit.FindingsError
+	if asJSON(cmd) && (err == nil || errors.As(err, &findings)) {
+		if err := printJSON(cmd.OutOrStdout(), summary); err != nil {
+			return err
+		}
+	}
 	if errors.As(err, &findings) {
 		for _, f := range findings.Findings {
+			if asJSON(cmd) {
+				break
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), f)
 		}
 		return errFailed{fault.New(fault.InvalidInput, "the audit trail of %s isn't whole: %d findings", secret, len(findings.Findings)).
-			WithHint("compare the records above with a copy that was kept elsewhere, and find out who could write to %s", ledger.Root)}
+			WithHint("compare the records above with a copy that was kept elsewhere, and find out who could write to %s", place)}
 	}
 	if err != nil {
 		return err
 	}
 	if len(summary.Chains) == 0 {
-		return errFailed{noRecord(ledger, secret)}
+		return errFailed{noRecord(place, secret)}
+	}
+	if asJSON(cmd) {
+		return nil
 	}
 	for _, chain := range summary.Chains {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s  %d records  %s\n", chain.RotationID, chain.Seq, chain.Hash)
@@ -95,17 +98,17 @@ func verifyTrail(cmd *cobra.Command, ledger audit.Dir, secret string, known []au
 	return nil
 }
 
-func noRecord(ledger audit.Dir, secret string) error {
-	return fault.New(fault.InvalidInput, "%s holds no record of %s", ledger.Root, secret).
+func noRecord(place, secret string) error {
+	return fault.New(fault.InvalidInput, "%s holds no record of %s", place, secret).
 		WithHint("give the secret's full ARN, and the folder that the functions write to")
 }
 
 func headsCommand() *cobra.Command {
-	var dir string
-	return trailFlag(&cobra.Command{
+	var t target
+	return t.trailFlags(&cobra.Command{
 		Use: "heads SECRET-ARN", Short: "print where each chain ends, to be kept elsewhere for a later verify --heads", Args: exactly("SECRET-ARN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ledger, err := openTrail(dir)
+			ledger, err := t.trail(cmd)
 			if err != nil {
 				return err
 			}
@@ -114,7 +117,7 @@ func headsCommand() *cobra.Command {
 				return err
 			}
 			if len(heads) == 0 {
-				return errFailed{noRecord(ledger, args[0])}
+				return errFailed{noRecord(t.place(), args[0])}
 			}
 			out := json.NewEncoder(cmd.OutOrStdout())
 			for _, h := range heads {
@@ -124,7 +127,7 @@ func headsCommand() *cobra.Command {
 			}
 			return nil
 		},
-	}, &dir)
+	})
 }
 
 // readHeads reads one JSON object a line.
@@ -152,22 +155,22 @@ func readHeads(file string) ([]audit.Head, error) {
 }
 
 func reconcileCommand() *cobra.Command {
-	var dir string
-	return trailFlag(&cobra.Command{
+	var t target
+	return t.trailFlags(&cobra.Command{
 		Use: "reconcile LOG", Short: "chain the records that a function could only print, because the trail couldn't be reached", Args: exactly("LOG"),
 		Long: "LOG holds JSON lines as functions print them; - is standard input. Lines that are no audit records, and\n" +
 			"records that are in their chain, are passed over: the same log may be read any number of times.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ledger, err := openTrail(dir)
+			ledger, err := t.trail(cmd)
 			if err != nil {
 				return err
 			}
 			return reconcile(cmd, ledger, args[0])
 		},
-	}, &dir)
+	})
 }
 
-func reconcile(cmd *cobra.Command, ledger audit.Dir, log string) error {
+func reconcile(cmd *cobra.Command, ledger audit.Ledger, log string) error {
 	in := io.NopCloser(cmd.InOrStdin())
 	if log != "-" {
 		file, err := os.Open(log) // #nosec G304 -- the operator names the file
@@ -185,6 +188,9 @@ func reconcile(cmd *cobra.Command, ledger audit.Dir, log string) error {
 	n, err := journal.Reconcile(cmd.Context(), in)
 	if err != nil {
 		return fault.Wrap(fault.AuditUnavailable, err, "reconciling %s, after %d records", log, n)
+	}
+	if asJSON(cmd) {
+		return printJSON(cmd.OutOrStdout(), map[string]int{"chained": n})
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "chained %d\n", n)
 	return nil

@@ -20,6 +20,11 @@ func localAWS(ts *testscript.TestScript, _ bool, _ []string) {
 	local, err := localstack.Start(context.Background(), localstack.Options{Addr: "127.0.0.1:0", Dir: ts.MkAbs(".")})
 	ts.Check(err)
 	ts.Defer(func() { _ = local.Close() }) // the script's verdict stands
+	useLocal(ts, local)
+}
+
+// useLocal sets what a shell would, to work on a local AWS.
+func useLocal(ts *testscript.TestScript, local *localstack.AWS) {
 	for name, value := range map[string]string{
 		"AWS_ENDPOINT_URL": local.Endpoint, "AWS_REGION": awsproto.Region,
 		"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_EC2_METADATA_DISABLED": "true",

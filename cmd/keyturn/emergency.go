@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,6 +18,8 @@ import (
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/stepfunctions/awsruns"
 )
 
 // emergency is one call of the emergency state machine.
@@ -28,49 +28,74 @@ type emergency struct {
 	machine string
 	secret  string
 	cut     bool
-	in      *bufio.Reader
 	out     io.Writer // progress
 }
 
 func emergencyCommand() *cobra.Command {
 	var e emergency
-	var yes bool
-	cmd := &cobra.Command{
+	var t target
+	var c consent
+	cmd := t.trailFlags(&cobra.Command{
 		Use: "emergency SECRET-ARN", Short: "kill a stolen credential and replace it", Args: exactly("SECRET-ARN"),
 		Long: "Every live credential of the secret counts as stolen. A new one is made, consumers get a short while\n" +
 			"to follow (emergency in keyturn.yaml), then the stolen ones are refused, their sessions ended, and\n" +
 			"they are destroyed. With --cut they are refused first: consumers fail until they have followed.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if e.machine == "" {
-				return fault.New(fault.InvalidInput, "--emergency-state-machine is missing").
-					WithHint("give the flag, or set %s", deployment.EnvEmergencyMachine)
-			}
-			if err := checkMachine("emergency-state-machine", e.machine); err != nil {
-				return err
-			}
-			cfg, err := awsConfig(cmd.Context())
+			machine, err := t.emergencyMachine(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			e.api, e.secret = sfn.NewFromConfig(cfg), args[0]
-			e.in, e.out = bufio.NewReader(cmd.InOrStdin()), cmd.ErrOrStderr()
-			if !yes {
-				if err := e.confirm(cmd.Context()); err != nil {
+			e.machine = machine
+			e.api, e.secret = sfn.NewFromConfig(t.cfg), args[0]
+			e.out = cmd.ErrOrStderr()
+			if !c.yes {
+				if err := e.foretell(cmd.Context()); err != nil {
 					return err
 				}
 			}
-			return e.act(cmd.Context(), cmd.OutOrStdout())
+			if err := c.ask(cmd, "kill the credentials of "+e.secret+"?"); err != nil {
+				return err
+			}
+			return e.act(cmd)
 		},
-	}
+	})
+	cmd.ValidArgsFunction = t.completeARN
 	f := cmd.Flags()
-	f.StringVar(&e.machine, "emergency-state-machine", os.Getenv(deployment.EnvEmergencyMachine), "ARN of the emergency state machine ($"+deployment.EnvEmergencyMachine+")")
+	f.StringVar(&t.settings.Policy, "policy", os.Getenv(deployment.EnvPolicy), "the compiled policy document ($"+deployment.EnvPolicy+")")
+	f.StringVar(&t.emergency, "emergency-state-machine", os.Getenv(deployment.EnvEmergencyMachine), "ARN of the emergency state machine ($"+deployment.EnvEmergencyMachine+")")
 	f.BoolVar(&e.cut, "cut", false, "refuse the stolen credential at once, before there is a new one")
-	f.BoolVar(&yes, "yes", false, "don't show what breaks, and don't ask")
+	c.flag(cmd)
 	return cmd
 }
 
-// confirm shows what will break, and asks.
-func (e *emergency) confirm(ctx context.Context) error {
+// emergencyMachine is the one of the secret's zone.
+func (t *target) emergencyMachine(cmd *cobra.Command, secret string) (string, error) {
+	if t.emergency != "" {
+		if err := checkMachine("emergency-state-machine", t.emergency); err != nil {
+			return "", err
+		}
+	}
+	if err := t.resolve(cmd,
+		setting{[]string{"emergency-state-machine"}, deployment.EnvEmergencyMachine, t.emergency != ""},
+		setting{[]string{"policy"}, deployment.EnvPolicy, t.settings.Policy != ""}); err != nil {
+		return "", err
+	}
+	if t.emergency == "" {
+		return "", fault.New(fault.InvalidInput, "the deployment %s has no %s", t.name, deployment.EnvEmergencyMachine).
+			WithHint("give --emergency-state-machine, or deploy it again")
+	}
+	if t.settings.Policy != "" {
+		var err error
+		if t.policies, err = policy.Load(t.settings.Policy); err != nil {
+			return "", err
+		}
+	}
+	zone, err := t.policies.Zone(secret)
+	return awsruns.ZoneMachine(t.emergency, zone), err
+}
+
+// foretell shows what will break.
+func (e *emergency) foretell(ctx context.Context) error {
 	out, err := e.run(ctx, "foretell", uuid.NewString())
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "finding out what would break (--yes doesn't ask)")
@@ -85,24 +110,19 @@ func (e *emergency) confirm(ctx context.Context) error {
 	for _, line := range foretold.Missing {
 		fmt.Fprintln(e.out, "breaks:", line)
 	}
-	fmt.Fprint(e.out, "kill the credentials of "+e.secret+"? (yes/no) ")
-	answer, err := e.in.ReadString('\n')
-	if err != nil && answer == "" {
-		return fault.New(fault.InvalidInput, "nobody answered").WithHint("give --yes where nobody can")
-	}
-	if strings.TrimSpace(answer) != "yes" {
-		return fault.New(fault.InvalidInput, "the answer wasn't yes; nothing was done").WithHint("call it again and answer yes, or give --yes")
-	}
 	return nil
 }
 
 // act does it, and says how long the stolen credential lived on.
-func (e *emergency) act(ctx context.Context, w io.Writer) error {
+func (e *emergency) act(cmd *cobra.Command) error {
 	began := time.Now()
-	if _, err := e.run(ctx, "act", uuid.NewString()); err != nil {
+	if _, err := e.run(cmd.Context(), "act", uuid.NewString()); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "the stolen credentials of %s are destroyed, %.1f s after the call; a new one is current\n", e.secret, time.Since(began).Seconds())
+	if asJSON(cmd) {
+		return printJSON(cmd.OutOrStdout(), map[string]any{"secret": e.secret, "seconds": time.Since(began).Seconds()})
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "the stolen credentials of %s are destroyed, %.1f s after the call; a new one is current\n", e.secret, time.Since(began).Seconds())
 	return nil
 }
 

@@ -89,10 +89,11 @@ func command() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
-	addGroup(root, "Begin:", demoCommand(), policyCommand())
-	addGroup(root, "Rotate:", rotateCommand(), statusCommand(), adoptCommand())
+	root.PersistentFlags().Bool(jsonFlag, false, "print JSON: one object, or a line for each where there are many")
+	addGroup(root, "Begin:", demoCommand(), policyCommand(), planCommand(), completionCommand())
+	addGroup(root, "Rotate:", rotateCommand(), statusCommand(), adoptCommand(), pauseCommand())
 	addGroup(root, "When something is wrong:", rollbackCommand(), resumeCommand(), emergencyCommand())
-	addGroup(root, "Look back:", auditCommand())
+	addGroup(root, "Look back:", auditCommand(), reportCommand())
 	return root
 }
 

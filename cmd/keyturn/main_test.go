@@ -14,14 +14,25 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"keyturn": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }})
+	testscript.Main(tests{m}, map[string]func(){"keyturn": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }})
+}
+
+// tests removes the functions that scripts have built.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	code := t.M.Run()
+	if builtIn.Load() != nil {
+		_ = os.RemoveAll(*builtIn.Load()) // the tests' verdict stands
+	}
+	return code
 }
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"trail": trail, "tamper": tamper, "localaws": localAWS, "secret": secret, "failing": failing, "stolen": stolen,
-		"draining": draining, "pending": pending,
+		"draining": draining, "pending": pending, "deploy": deploy, "world": world, "eventually": eventually, "watchdog": watchdog,
 	}})
 }
 

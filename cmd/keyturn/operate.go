@@ -3,125 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"maps"
-	"os"
-	"os/user"
-	"slices"
 	"strings"
-	"text/tabwriter"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/smithy-go/logging"
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/keyturn/keyturn/audit"
 	"github.com/keyturn/keyturn/fault"
-	"github.com/keyturn/keyturn/internal/deployment"
 	"github.com/keyturn/keyturn/rotation"
 )
-
-// target are the flags of every command that works on a deployment.
-type target struct{ settings deployment.Settings }
-
-func (t *target) flags(cmd *cobra.Command) *cobra.Command {
-	f := cmd.Flags()
-	f.StringVar(&t.settings.Policy, "policy", os.Getenv(deployment.EnvPolicy), "the compiled policy document ($"+deployment.EnvPolicy+")")
-	f.StringVar(&t.settings.StateMachine, "state-machine", os.Getenv(deployment.EnvStateMachine), "ARN of the rotation state machine ($"+deployment.EnvStateMachine+")")
-	f.StringVar(&t.settings.AuditDir, "audit-dir", os.Getenv(deployment.EnvAuditDir), "folder of the audit trail ($"+deployment.EnvAuditDir+")")
-	return cmd
-}
-
-func (t *target) rotator(cmd *cobra.Command) (*rotation.Rotator, error) {
-	for _, s := range []struct{ flag, value, env string }{
-		{"policy", t.settings.Policy, deployment.EnvPolicy},
-		{"state-machine", t.settings.StateMachine, deployment.EnvStateMachine},
-		{"audit-dir", t.settings.AuditDir, deployment.EnvAuditDir},
-	} {
-		if s.value == "" {
-			return nil, fault.New(fault.InvalidInput, "--%s is missing", s.flag).
-				WithHint("give the flag, or set %s (keyturn %s --help)", s.env, cmd.Name())
-		}
-	}
-	if err := checkMachine("state-machine", t.settings.StateMachine); err != nil {
-		return nil, err
-	}
-	cfg, err := awsConfig(cmd.Context())
-	if err != nil {
-		return nil, err
-	}
-	r, err := deployment.Assemble(cfg, t.settings, operator(), slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
-	if err != nil {
-		return nil, err
-	}
-	_, err = openTrail(t.settings.AuditDir)
-	return r, err
-}
-
-// operator is who acts, as the audit trail names it.
-func operator() deployment.Actor {
-	actor := deployment.Actor{Name: "operator", Type: audit.Human, Lines: io.Discard}
-	if u, err := user.Current(); err == nil {
-		actor.Name = u.Username
-	}
-	return actor
-}
-
-// managed is a secret that the policy lists, under whatever name it was called.
-type managed struct {
-	*rotation.Rotator
-	desc      rotation.Description
-	situation rotation.Situation
-}
-
-// secret finds a secret by its name or ARN.
-func (t *target) secret(cmd *cobra.Command, name string) (managed, error) {
-	r, err := t.rotator(cmd)
-	if err != nil {
-		return managed{}, err
-	}
-	desc, err := r.Store.Describe(cmd.Context(), name)
-	if err != nil {
-		return managed{}, err
-	}
-	policy, err := r.Policies.Policy(desc.ARN)
-	if err != nil {
-		return managed{}, err
-	}
-	return managed{r, desc, rotation.Read(desc.Versions, policy.Driver)}, nil
-}
-
-// checkMachine refuses what can't be a state machine's ARN: it is part of the
-// names of executions, and status would begin to work without a right one.
-func checkMachine(flag, value string) error {
-	parts := strings.Split(value, ":")
-	if len(parts) == 7 && parts[0] == "arn" && parts[2] == "states" && parts[5] == "stateMachine" && parts[6] != "" {
-		return nil
-	}
-	return fault.New(fault.InvalidInput, "--%s is %q, which is no state machine's ARN", flag, value).
-		WithHint("it looks like arn:aws:states:REGION:ACCOUNT:stateMachine:NAME")
-}
-
-// awsConfig reads the environment's AWS settings, and tells at once what is
-// missing: the first call would tell it in the SDK's words.
-func awsConfig(ctx context.Context) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
-	if err != nil {
-		return cfg, fault.Wrap(fault.InvalidInput, fault.New(fault.InvalidInput, "%s", err).
-			WithHint("check AWS_PROFILE and the AWS configuration file"), "reading the AWS settings")
-	}
-	if cfg.Region == "" {
-		return cfg, fault.New(fault.InvalidInput, "no AWS region is set").WithHint("set AWS_REGION, or a profile that has one by AWS_PROFILE")
-	}
-	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return cfg, fault.Wrap(fault.PermissionDenied, fault.New(fault.PermissionDenied, "%s", err).
-			WithHint("log in to AWS (aws sso login), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "looking for AWS credentials")
-	}
-	return cfg, nil
-}
 
 func rotateCommand() *cobra.Command {
 	var t target
@@ -138,6 +27,11 @@ func rotateCommand() *cobra.Command {
 			run, err := m.StartHead(cmd.Context(), m.desc.ARN, uuid.NewString())
 			if err != nil {
 				return err
+			}
+			if asJSON(cmd) {
+				return printJSON(cmd.OutOrStdout(), started{
+					Secret: m.desc.ARN, Started: true, Run: run.Name, Status: run.Status, Direction: rotation.Head, Need: rotation.NeedRun,
+				})
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is %s; keyturn status shows how far it has come\n", run.Name, run.Status)
 			return nil
@@ -158,9 +52,22 @@ func (m managed) free() error {
 	return nil
 }
 
+// started is what a command that asks for a run prints with --json.
+type started struct {
+	Secret    string             `json:"secret"`
+	Started   bool               `json:"started"`
+	Run       string             `json:"run,omitempty"`
+	Status    rotation.RunStatus `json:"status,omitempty"`
+	Direction rotation.Direction `json:"direction,omitempty"`
+	Need      rotation.Need      `json:"need"`
+	After     int64              `json:"after_seconds,omitempty"` // ask again then
+	Cause     string             `json:"cause,omitempty"`
+}
+
 // runCommand is a command that asks for a run of one secret and prints what came of it.
-func runCommand(use, short string, ask func(*rotation.Rotator, context.Context, string) (rotation.Ensured, error)) *cobra.Command {
-	var t target
+func runCommand(use, short string, t *target, before func(*cobra.Command, managed) error,
+	ask func(*rotation.Rotator, context.Context, string) (rotation.Ensured, error),
+) *cobra.Command {
 	return t.flags(&cobra.Command{
 		Use: use + " SECRET", Short: short, Args: exactly("SECRET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -168,32 +75,45 @@ func runCommand(use, short string, ask func(*rotation.Rotator, context.Context, 
 			if err != nil {
 				return err
 			}
+			if before != nil {
+				if err := before(cmd, m); err != nil {
+					return err
+				}
+			}
 			e, err := ask(m.Rotator, cmd.Context(), m.desc.ARN)
 			if err != nil {
 				return err
 			}
-			printEnsured(cmd.OutOrStdout(), e)
-			return nil
+			return printEnsured(cmd, m.desc.ARN, e)
 		},
 	})
 }
 
 func rollbackCommand() *cobra.Command {
-	return runCommand("rollback", "turn the rotation that is going on back to the old credential", (*rotation.Rotator).RequestRollback)
+	var t target
+	var c consent
+	ask := func(cmd *cobra.Command, m managed) error {
+		if m.situation.Need == rotation.NeedNothing {
+			return nil // it is refused anyway, by its own words
+		}
+		return c.ask(cmd, "turn the rotation of "+m.desc.ARN+" back?")
+	}
+	return c.flag(runCommand("rollback", "turn the rotation that is going on back to the old credential", &t, ask, (*rotation.Rotator).RequestRollback))
 }
 
 func adoptCommand() *cobra.Command {
-	return runCommand("adopt", "retire the login that another rotation has left alive beside the current one", (*rotation.Rotator).RetirePrevious)
+	var t target
+	return runCommand("adopt", "retire the login that another rotation has left alive beside the current one", &t, nil, (*rotation.Rotator).RetirePrevious)
 }
 
-func resumeCommand() *cobra.Command {
-	return runCommand("resume", "start the run that the labels ask for, also after RotationStuck",
-		func(r *rotation.Rotator, ctx context.Context, secret string) (rotation.Ensured, error) {
-			return r.EnsureRun(ctx, secret, rotation.EnsureOptions{Resume: true, Retry: true})
+func printEnsured(cmd *cobra.Command, secret string, e rotation.Ensured) error {
+	w := cmd.OutOrStdout()
+	if asJSON(cmd) {
+		return printJSON(w, started{
+			Secret: secret, Started: e.Started, Run: e.Run.Name, Status: e.Run.Status, Direction: e.Situation.Direction,
+			Need: e.Situation.Need, After: int64(e.After.Seconds()), Cause: e.Run.Cause,
 		})
-}
-
-func printEnsured(w io.Writer, e rotation.Ensured) {
+	}
 	switch {
 	case e.Started:
 		fmt.Fprintf(w, "%s started, %s\n", e.Run.Name, e.Situation.Direction)
@@ -204,6 +124,7 @@ func printEnsured(w io.Writer, e rotation.Ensured) {
 	default:
 		fmt.Fprintf(w, "no run was started: the labels ask for %s\n", asked(e.Situation))
 	}
+	return nil
 }
 
 // asked puts what the labels ask for into words.
@@ -222,57 +143,4 @@ func asked(s rotation.Situation) string {
 	default:
 		return "nothing"
 	}
-}
-
-func statusCommand() *cobra.Command {
-	var t target
-	return t.flags(&cobra.Command{
-		Use: "status SECRET", Short: "show the labels, what they ask for and what was seen last", Args: exactly("SECRET"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := t.secret(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, id := range slices.Sorted(maps.Keys(m.desc.Versions)) {
-				fmt.Fprintf(w, "%s\t%s\n", id, joinLabels(m.desc.Versions[id]))
-			}
-			fmt.Fprintf(w, "asks for\t%s\n", asked(m.situation))
-			findings, err := m.Findings(cmd.Context(), m.desc.ARN)
-			if err != nil {
-				return err
-			}
-			for _, f := range findings {
-				printFinding(w, f)
-			}
-			records, err := audit.Records(cmd.Context(), audit.Dir{Root: t.settings.AuditDir}, m.desc.ARN)
-			if err != nil {
-				return err
-			}
-			if len(records) == 0 {
-				fmt.Fprintf(w, "audit\tno record of this secret in %s\n", t.settings.AuditDir)
-			}
-			for _, rec := range records[max(0, len(records)-5):] {
-				fmt.Fprintf(w, "%s\t%s %s %s %s\n", rec.Time.Format("2006-01-02 15:04:05"), rec.Step, rec.Phase, rec.Outcome, strings.Join(rec.Missing, "; "))
-			}
-			return w.Flush()
-		},
-	})
-}
-
-func printFinding(w io.Writer, f rotation.Finding) {
-	since := ""
-	if !f.Since.IsZero() {
-		since = ", since " + f.Since.Format("2006-01-02 15:04:05")
-	}
-	fmt.Fprintf(w, "%s\t%s%s\n\tto do: %s\n", f.Name, f.Saw, since, f.Do)
-}
-
-func joinLabels(labels []rotation.Label) string {
-	var text []string
-	for _, l := range labels {
-		text = append(text, string(l))
-	}
-	slices.Sort(text)
-	return strings.Join(text, " ")
 }

@@ -28,6 +28,9 @@ func policyCommand() *cobra.Command {
 			if err := os.WriteFile(out, doc.JSON(), 0o600); err != nil {
 				return fault.Wrap(fault.InvalidInput, err, "writing the policy document")
 			}
+			if asJSON(cmd) {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"output": out, "secrets": doc.Secrets(), "hash": doc.Hash()})
+			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d secrets, hash %s\n", out, len(doc.Secrets()), doc.Hash())
 			return nil
 		},

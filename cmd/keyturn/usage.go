@@ -26,6 +26,16 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// atMostOne takes one argument or none.
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return exactly(name)(cmd, args)
+	}
+}
+
 // nothing wants no argument: what comes to a group of commands is the name of a
 // command that it doesn't have.
 func nothing(cmd *cobra.Command, args []string) error {

@@ -28,8 +28,8 @@ type API interface {
 	RotateSecret(context.Context, *secretsmanager.RotateSecretInput, ...func(*secretsmanager.Options)) (*secretsmanager.RotateSecretOutput, error)
 }
 
-// pauseTag stops new rotations of a secret; a tag can only narrow the policy.
-const pauseTag = "keyturn:pause"
+// PauseTag stops new rotations of a secret; a tag can only narrow the policy.
+const PauseTag = "keyturn:pause"
 
 // Store implements rotation.Store.
 type Store struct {
@@ -82,7 +82,7 @@ func (s *Store) description(out types.SecretListEntry) rotation.Description {
 		d.Versions[id] = labels
 	}
 	for _, tag := range out.Tags {
-		d.Paused = d.Paused || aws.ToString(tag.Key) == pauseTag
+		d.Paused = d.Paused || aws.ToString(tag.Key) == PauseTag
 	}
 	return d
 }

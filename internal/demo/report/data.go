@@ -1,8 +1,9 @@
-// Package report answers: what happened in a demonstration, as a picture that
-// an engineer understands in five seconds?
+// Package report answers: what happened in a rotation, as a picture that an
+// engineer understands in five seconds?
 //
-// WriteHTML makes one page that needs nothing else: no script, no font, no
-// network. Live shows the same while it happens, on a terminal or as lines.
+// WriteHTML makes one page of a demonstration, WriteTrail one of a secret's audit
+// trail; they need nothing else: no script, no font, no network. Live shows the
+// same while it happens, on a terminal or as lines.
 package report
 
 import "time"

@@ -43,30 +43,21 @@ type View struct {
 // Live shows views as they come. On a terminal it redraws a few lines; anywhere
 // else it writes one line for each change. It is safe for concurrent use.
 type Live struct {
-	w      io.Writer
+	Screen
 	tty    bool
-	size   func() int // columns
 	styles styles
 
-	mu    sync.Mutex
-	drawn int    // lines on the terminal that the next view replaces
-	last  string // the last plain line, without its time
+	mu   sync.Mutex
+	last string // the last plain line, without its time
 }
 
 type styles struct{ title, soft, good, bad, head, tail, back, now lipgloss.Style }
 
 // NewLive returns a view on w, which usually is os.Stderr.
 func NewLive(w io.Writer) *Live {
-	l := &Live{w: w, size: func() int { return 80 }}
+	l := &Live{Screen: *NewScreen(w)}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		l.tty = true
-		l.size = func() int {
-			width, _, err := term.GetSize(int(f.Fd()))
-			if err != nil || width <= 0 {
-				return 80
-			}
-			return width
-		}
 	}
 	l.styles = newStyles(lipgloss.NewRenderer(w))
 	return l
@@ -96,17 +87,7 @@ func (l *Live) Show(v View) {
 		l.showLine(v)
 		return
 	}
-	width := l.size()
-	lines := l.render(v, width)
-	var b strings.Builder
-	b.WriteString(l.rewind())
-	for _, line := range lines {
-		// A line that wraps would be two when it is replaced.
-		b.WriteString(lipgloss.NewStyle().MaxWidth(width).Render(line))
-		b.WriteString("\n")
-	}
-	l.drawn = len(lines)
-	l.write(b.String())
+	l.Draw(l.render(v, l.size()))
 }
 
 // Print writes a line that stays, above the view.
@@ -123,16 +104,6 @@ func (l *Live) Close() {
 	defer l.mu.Unlock()
 	l.drawn = 0
 }
-
-// rewind goes back to where the last view began, and clears from there.
-func (l *Live) rewind() string {
-	if l.drawn == 0 {
-		return ""
-	}
-	return fmt.Sprintf("\x1b[%dA\r\x1b[J", l.drawn)
-}
-
-func (l *Live) write(text string) { _, _ = io.WriteString(l.w, text) } // progress is no result
 
 func (l *Live) kind(k Kind) lipgloss.Style {
 	switch k {

@@ -15,14 +15,27 @@ import (
 //go:embed report.html.tmpl
 var pageSource string
 
-var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"thousands": thousands, "ms": milliseconds,
-}).Parse(pageSource))
+//go:embed style.html.tmpl
+var styleSource string
+
+var pageTemplate = parse("report", pageSource)
+
+// parse makes a page's template, with the style that all of them have.
+func parse(name, source string) *template.Template {
+	return template.Must(template.Must(template.New(name).Funcs(template.FuncMap{
+		"thousands": thousands, "ms": milliseconds,
+	}).Parse(styleSource)).Parse(source))
+}
 
 // WriteHTML writes the page.
 func WriteHTML(w io.Writer, d Data) error {
-	var page bytes.Buffer // nothing is written of a page that fails half-way
-	if err := pageTemplate.Execute(&page, newPage(d)); err != nil {
+	return execute(w, pageTemplate, newPage(d))
+}
+
+// execute writes nothing of a page that fails half-way.
+func execute(w io.Writer, t *template.Template, content any) error {
+	var page bytes.Buffer
+	if err := t.Execute(&page, content); err != nil {
 		return fmt.Errorf("drawing the report: %w", err)
 	}
 	if _, err := w.Write(page.Bytes()); err != nil {
@@ -33,12 +46,16 @@ func WriteHTML(w io.Writer, d Data) error {
 
 // WriteFile writes the page to a file, whole or not at all.
 func WriteFile(path string, d Data) error {
+	return writeFile(path, func(w io.Writer) error { return WriteHTML(w, d) })
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".report-*.html")
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // after the rename there is none
-	err = WriteHTML(f, d)
+	err = write(f)
 	if closed := f.Close(); err == nil {
 		err = closed
 	}

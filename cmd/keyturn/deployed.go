@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/deployment"
+	"github.com/keyturn/keyturn/internal/lambdaentry"
+	"github.com/keyturn/keyturn/internal/strictjson"
+	"github.com/keyturn/keyturn/policy"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// functionName is what a deployment calls a function; a zone's has the zone's
+// name inside.
+func (t *target) functionName(zone, folder string) string {
+	if zone == "" {
+		return t.name + "-" + folder
+	}
+	return t.name + "-" + zone + "-" + folder
+}
+
+// askDeployment fills in what wasn't given: the watchdog's environment has the
+// settings, and the watchdog itself the policy that it works by.
+func (t *target) askDeployment(ctx context.Context) error {
+	api, name := lambda.NewFromConfig(t.cfg), t.functionName("", "watchdog")
+	out, err := api.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
+	if err != nil {
+		return t.notFound(err, name, "GetFunctionConfiguration")
+	}
+	if out.Environment == nil || out.Environment.Error != nil {
+		return fault.New(fault.PermissionDenied, "the environment of function %s can't be read", name).
+			WithHint("you need kms:Decrypt on the key that it is encrypted with; or give --policy, --state-machine and --audit-bucket")
+	}
+	env := out.Environment.Variables
+	if t.settings.AuditDir == "" && t.settings.AuditBucket == "" {
+		t.settings.AuditBucket, t.settings.AuditDir = env[deployment.EnvAuditBucket], env[deployment.EnvAuditDir]
+	}
+	fill := func(value *string, name string) {
+		if *value == "" {
+			*value = env[name]
+		}
+	}
+	fill(&t.settings.StateMachine, deployment.EnvStateMachine)
+	fill(&t.emergency, deployment.EnvEmergencyMachine)
+	if t.settings.StateMachine == "" || !t.needsTrail().given {
+		return fault.New(fault.InvalidInput, "function %s has no %s or no %s", name, deployment.EnvStateMachine, deployment.EnvAuditBucket).
+			WithHint("is it a watchdog of Keyturn's? deploy it again, or name another deployment by --deployment")
+	}
+	t.deployed = true
+	if t.settings.Policy != "" {
+		return nil // the file wins
+	}
+	var answer lambdaentry.Deployed
+	if err := t.call(ctx, name, json.RawMessage(lambdaentry.AboutEvent), &answer); err != nil {
+		return err
+	}
+	if t.policies, err = policy.Parse(answer.Policy); err != nil {
+		return fault.Wrap(fault.InvalidInput, fault.New(fault.InvalidInput, "%s", err).
+			WithHint("use the keyturn of the release that is deployed, or give --policy"), "reading the policy that %s works by", name)
+	}
+	return nil
+}
+
+// call invokes a function and reads its answer strictly.
+func (t *target) call(ctx context.Context, name string, event, answer any) error {
+	payload, err := json.Marshal(event)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "writing the event for %s", name)
+	}
+	out, err := lambda.NewFromConfig(t.cfg).Invoke(ctx, &lambda.InvokeInput{FunctionName: &name, Payload: payload})
+	if err != nil {
+		return t.notFound(err, name, "InvokeFunction")
+	}
+	if out.FunctionError != nil {
+		var failed struct{ ErrorType, ErrorMessage string }
+		_ = json.Unmarshal(out.Payload, &failed) // what can't be read has no name
+		return fault.New(fault.Internal, "function %s failed: %s %s", name, failed.ErrorType, failed.ErrorMessage).
+			WithHint("its log has more; deploy it and this tool from one release")
+	}
+	if err := strictjson.Decode(out.Payload, answer); err != nil {
+		return fault.New(fault.Internal, "the answer of function %s can't be read: %s", name, err).
+			WithHint("use the keyturn of the release that is deployed, or deploy this one")
+	}
+	return nil
+}
+
+// notFound names the fault of a refused call to Lambda.
+func (t *target) notFound(err error, name, action string) error {
+	f := &fault.Error{Name: fault.Unavailable, Doing: "asking function " + name + " for the deployment's settings", Err: err}
+	var absent *types.ResourceNotFoundException
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &absent):
+		f.Name = fault.InvalidInput
+		f.Hint = "there is no deployment of that name in " + t.cfg.Region + ": name it by --deployment ($" + envDeployment +
+			"), check AWS_REGION and AWS_PROFILE, or give --policy, --state-machine and --audit-bucket"
+	case errors.As(err, &api) && strings.HasPrefix(api.ErrorCode(), "AccessDenied"):
+		f.Name = fault.PermissionDenied
+		f.Hint = "you need lambda:" + action + " on it; or give --policy, --state-machine and --audit-bucket"
+	}
+	return f
+}
+
+// forecast asks the functions that can reach the target.
+func (t *target) forecast(ctx context.Context, arn string) (f rotation.Forecast, err error) {
+	zone, err := t.policies.Zone(arn)
+	if err != nil {
+		return f, err
+	}
+	return f, t.call(ctx, t.functionName(zone, "cutSecret"), lambdaentry.PlanEvent{Act: lambdaentry.ActPlan, Secret: arn}, &f)
+}
