@@ -75,6 +75,10 @@ func TestTopicsAreTargets(t *testing.T) {
 		}},
 		`"app"`:       {"InputPath": "$.detail.name"},
 		`{"fixed":1}`: {"Input": `{"fixed":1}`},
+		"\"Secret: app\"\n\"Account 000000000000, \"": {"InputTransformer": map[string]any{
+			"InputPathsMap": map[string]string{"name": "$.detail.name", "account": "$.account", "none": "$.detail.none"},
+			"InputTemplate": "\"Secret: <name>\"\n\"Account <account>, <none>\"",
+		}},
 	} {
 		to := &stores{}
 		s := events.New(events.Config{Clock: clock.New(), Topics: to})
@@ -84,6 +88,25 @@ func TestTopicsAreTargets(t *testing.T) {
 		s.Close()
 		if diff := cmp.Diff([]string{want}, to.message); diff != "" {
 			t.Errorf("messages (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// Lines of text are for people; a function takes JSON alone, and a line that is no
+// quoted string is none of a message.
+func TestLinesOfTextAreForTopics(t *testing.T) {
+	t.Parallel()
+	for template, arn := range map[string]string{
+		"\"one\"\n\"two\"": functionARN,
+		"\"one\"\ntwo":     topicARN,
+	} {
+		to, fn := &stores{}, &targets{}
+		s := events.New(events.Config{Clock: clock.New(), Topics: to, Invoker: fn})
+		put(t, s, map[string]any{"Arn": arn, "InputTransformer": map[string]any{"InputTemplate": template}})
+		s.Publish(host.Event{Source: "s", DetailType: "T"})
+		s.Close()
+		if len(to.message)+len(fn.got()) != 0 {
+			t.Errorf("%s was delivered: %v %v", template, to.message, fn.got())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,7 +110,12 @@ func (t target) payload(r *rule, body []byte, event map[string]any, now time.Tim
 		}
 		return json.Marshal(value)
 	case t.InputTransformer != nil:
-		return t.InputTransformer.render(r, event, now)
+		out, err := t.InputTransformer.render(r, event, now)
+		// A topic takes text too: lines that are quoted strings, quotes and all.
+		if err == nil && !json.Valid(out) && !(topicARN.MatchString(t.Arn) && quotedLines(out)) {
+			return nil, errors.New("the input template gives no valid JSON for this event")
+		}
+		return out, err
 	}
 	return body, nil
 }
@@ -129,14 +135,17 @@ func (t *inputTransformer) render(r *rule, event map[string]any, now time.Time) 
 			values[name] = value
 		}
 	}
-	out, err := t.fill(values)
-	if err != nil {
-		return nil, err
+	return t.fill(values)
+}
+
+func quotedLines(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && (line[0] != '"' || !json.Valid(line)) {
+			return false
+		}
 	}
-	if !json.Valid(out) {
-		return nil, errors.New("the input template gives no valid JSON for this event")
-	}
-	return out, nil
+	return true
 }
 
 // fill puts the values in: within quotes as text, elsewhere as JSON. A variable
