@@ -2,13 +2,13 @@ package keyturn
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/keyturn/keyturn/internal/metrics"
 	"github.com/keyturn/keyturn/policy"
 )
 
@@ -31,6 +31,10 @@ type alarm struct {
 	missing    string
 }
 
+// DeploymentDimension is on every metric that functions write: deploy.name of
+// keyturn.yaml (package internal/metrics).
+const DeploymentDimension = "Deployment"
+
 // mostSeries is CloudWatch's bound for one alarm with an expression (quotas).
 const mostSeries = 10
 
@@ -41,15 +45,15 @@ const (
 
 // alarms are few and each means something to do: docs/operating.md says what.
 func (b *builder) alarms() {
-	own := func(name, stat string) []series {
-		return []series{{MetricNamespace, name, stat, [][2]string{{DeploymentDimension, b.name}}}}
+	own := func(m metrics.Metric, stat string) []series {
+		return []series{{metrics.Namespace, m.Name, stat, [][2]string{{DeploymentDimension, b.name}}}}
 	}
 	five := 5 * time.Minute
-	b.alarm(alarm{name: "findings", why: "The watchdog has found what it can't repair: its log and the topic say what.", series: own("Findings", "Maximum"), period: five, periods: 1, missing: fine})
-	b.alarm(alarm{name: "blind", why: "The watchdog doesn't look any more: nothing repairs or reports.", series: own("Findings", "SampleCount"), period: five, periods: 2, threshold: 1, below: true, missing: alarming})
-	b.alarm(alarm{name: "stuck", why: "A rotation waits for a person; both credentials may be alive.", series: own("Stuck", "Maximum"), period: five, periods: 1, missing: fine})
+	b.alarm(alarm{name: "findings", why: "The watchdog has found what it can't repair: its log and the topic say what.", series: own(metrics.Findings, "Maximum"), period: five, periods: 1, missing: fine})
+	b.alarm(alarm{name: "blind", why: "The watchdog doesn't look any more: nothing repairs or reports.", series: own(metrics.Findings, "SampleCount"), period: five, periods: 2, threshold: 1, below: true, missing: alarming})
+	b.alarm(alarm{name: "stuck", why: "A rotation waits for a person; both credentials may be alive.", series: own(metrics.Stuck, "Maximum"), period: five, periods: 1, missing: fine})
 	if days := b.patience(); days > 0 {
-		b.alarm(alarm{name: "overdue", why: fmt.Sprintf("A secret with a schedule hasn't been rotated for more than %d days.", days), series: own("DaysSinceSuccess", "Maximum"), period: time.Hour, periods: 1, threshold: float64(days), missing: fine})
+		b.alarm(alarm{name: "overdue", why: fmt.Sprintf("A secret with a schedule hasn't been rotated for more than %d days.", days), series: own(metrics.DaysSinceSuccess, "Maximum"), period: time.Hour, periods: 1, threshold: float64(days), missing: fine})
 	}
 	b.alarm(alarm{name: "undelivered", why: "An event or a call that nobody took lies in a queue.", series: []series{
 		{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", [][2]string{{"QueueName", *b.queues.undeliveredName}}},
@@ -77,9 +81,8 @@ func (b *builder) zoneAlarms() {
 			b.alarm(alarm{name: name(part + "-throttles"), why: "Lambda refuses to run steps: the account's concurrency is used up.", series: lambdas(z, "Throttles", folders), period: five, periods: 3, missing: fine})
 		}
 	}
-	folders := b.controlFolders()
-	b.alarm(alarm{name: "control-errors", why: "The watchdog or another function outside the zones keeps failing: its log says by which fault.", series: lambdas(b.control, "Errors", folders), period: quarter, periods: 1, threshold: 3, missing: fine})
-	b.alarm(alarm{name: "control-throttles", why: "Lambda refuses to run the watchdog: the account's concurrency is used up.", series: lambdas(b.control, "Throttles", folders), period: five, periods: 3, missing: fine})
+	b.alarm(alarm{name: "control-errors", why: "The watchdog or another function outside the zones keeps failing: its log says by which fault.", series: lambdas(b.control, "Errors", controlFunctions), period: quarter, periods: 1, threshold: 3, missing: fine})
+	b.alarm(alarm{name: "control-throttles", why: "Lambda refuses to run the watchdog: the account's concurrency is used up.", series: lambdas(b.control, "Throttles", controlFunctions), period: five, periods: 3, missing: fine})
 }
 
 // trailAlarm goes off when Secrets Manager has rotated and no event said so: then
@@ -109,10 +112,6 @@ func (b *builder) trailAlarm() {
 			period: 24 * time.Hour, periods: 1, missing: fine,
 		})
 	}
-}
-
-func (b *builder) controlFolders() []string {
-	return slices.DeleteFunc(ControlFunctions(), func(folder string) bool { return b.control.functions[folder] == nil })
 }
 
 func lambdas(z *zone, metric string, folders []string) []series {

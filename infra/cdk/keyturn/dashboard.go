@@ -6,6 +6,8 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/keyturn/keyturn/internal/metrics"
 )
 
 // dashboard shows where rotations stand, and how long things take.
@@ -22,13 +24,13 @@ func (b *builder) dashboard() {
 			errors = append(errors, []any{s.namespace, s.name, "FunctionName", s.dimensions[0][1]})
 		}
 	}
-	own := func(name string) []any { return []any{MetricNamespace, name, DeploymentDimension, b.name} }
+	own := func(m metrics.Metric) []any { return []any{metrics.Namespace, m.Name, DeploymentDimension, b.name} }
 	widgets := []any{
-		b.widget(0, 0, "Rotations by state", "Maximum", b.split("Rotating", "Maximum")),
-		b.widget(12, 0, "Connections on the login that goes", "Maximum", own("OldConnections")),
-		b.widget(0, 6, "Time per phase (seconds)", "Maximum", b.split("PhaseSeconds", "Maximum")),
-		b.widget(12, 6, "Life of the old credential after promotion (seconds)", "Maximum", own("OldCredentialSeconds")),
-		b.widget(0, 12, "Findings, stuck rotations, days since the last success", "Maximum", own("Findings"), own("Stuck"), own("DaysSinceSuccess")),
+		b.widget(0, 0, "Rotations by state", "Maximum", b.split(metrics.Rotating)),
+		b.widget(12, 0, "Connections on the login that goes", "Maximum", own(metrics.OldConnections)),
+		b.widget(0, 6, "Time per phase (seconds)", "Maximum", b.split(metrics.PhaseSeconds)),
+		b.widget(12, 6, "Life of the old credential after promotion (seconds)", "Maximum", own(metrics.OldCredentialSeconds)),
+		b.widget(0, 12, "Findings, stuck rotations, days since the last success", "Maximum", own(metrics.Findings), own(metrics.Stuck), own(metrics.DaysSinceSuccess)),
 		b.widget(12, 12, "Runs", "Sum", runs...),
 		b.widget(0, 18, "Faults of functions, those that were tried again too", "Sum", errors...),
 	}
@@ -52,20 +54,15 @@ func folders(z *zone) []string {
 }
 
 // split is a metric by its second dimension, whichever values that has.
-func (b *builder) split(name, stat string) []any {
-	for _, m := range metrics {
-		if m.Name == name {
-			search := fmt.Sprintf("SEARCH('{%s,%s,%s} MetricName=\"%s\" %s=\"%s\"', '%s', 300)",
-				MetricNamespace, DeploymentDimension, m.Dimension, name, DeploymentDimension, b.name, stat)
-			return []any{map[string]any{"expression": search, "label": ""}}
-		}
-	}
-	return nil
+func (b *builder) split(m metrics.Metric) []any {
+	search := fmt.Sprintf("SEARCH('{%s,%s,%s} MetricName=\"%s\" %s=\"%s\"', 'Maximum', 300)",
+		metrics.Namespace, DeploymentDimension, m.Dimension, m.Name, DeploymentDimension, b.name)
+	return []any{map[string]any{"expression": search, "label": ""}}
 }
 
-func (b *builder) widget(x, y int, title, stat string, metrics ...any) map[string]any {
+func (b *builder) widget(x, y int, title, stat string, lines ...any) map[string]any {
 	return map[string]any{
 		"type": "metric", "x": x, "y": y, "width": 12, "height": 6,
-		"properties": map[string]any{"title": title, "region": b.region, "stat": stat, "period": 300, "view": "timeSeries", "metrics": metrics},
+		"properties": map[string]any{"title": title, "region": b.region, "stat": stat, "period": 300, "view": "timeSeries", "metrics": lines},
 	}
 }

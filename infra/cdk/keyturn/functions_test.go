@@ -41,6 +41,9 @@ func TestEveryFunctionIsDeployed(t *testing.T) {
 		t.Fatalf("functions/ holds %v: %v", folders, err)
 	}
 	all := append(keyturn.ZoneFunctions(), keyturn.ControlFunctions()...)
+	if len(folders) != len(all) {
+		t.Errorf("functions/ has %d folders, the tables %d", len(folders), len(all))
+	}
 	for _, f := range folders {
 		if name := filepath.Base(filepath.Dir(f)); !slices.Contains(all, name) {
 			t.Errorf("functions/%s is in no table", name)
@@ -180,11 +183,15 @@ func TestPackages(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	tp := synth(t, zones).template
 	bucket := "${" + tp.of("AWS::S3::Bucket")[0] + "}"
+	key, _ := tp.one(t, "AWS::KMS::Key", named("KeyUsage", "SIGN_VERIFY"))
 	for function, id := range tp.functions() {
-		want := map[string]string{"KEYTURN_AUDIT_BUCKET": bucket}
+		want := map[string]string{"KEYTURN_AUDIT_BUCKET": bucket, "KEYTURN_DEPLOYMENT": "pay"}
 		if strings.Count(function, "-") == 1 {
 			want["KEYTURN_STATE_MACHINE"] = "arn:aws:states:eu-central-1:111122223333:stateMachine:pay-rotation"
 			want["KEYTURN_EMERGENCY_STATE_MACHINE"] = "arn:aws:states:eu-central-1:111122223333:stateMachine:pay-emergency"
+		}
+		if function == "pay-audit" {
+			want["KEYTURN_SIGNING_KEY"] = "${" + key + ".Arn}"
 		}
 		got := map[string]string{}
 		variables, _ := at(tp.Resources[id].Properties, "Environment", "Variables").(map[string]any)

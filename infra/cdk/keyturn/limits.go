@@ -58,12 +58,3 @@ func (b *builder) limit() time.Duration {
 	}
 	return time.Duration(doc.Limit)
 }
-
-// environment is what a zone's functions, or those outside, are told.
-func (b *builder) environment(z *zone) *map[string]*string {
-	env := map[string]*string{"KEYTURN_AUDIT_BUCKET": b.BucketName}
-	if z == b.control {
-		env["KEYTURN_STATE_MACHINE"], env["KEYTURN_EMERGENCY_STATE_MACHINE"] = b.StateMachine, b.EmergencyStateMachine
-	}
-	return &env
-}

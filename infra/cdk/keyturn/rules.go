@@ -30,19 +30,15 @@ var watchedCalls = []string{
 // rules are all on the default bus, where AWS's own events are.
 func (b *builder) rules() {
 	b.watchdogRules()
-	if b.control.functions["audit"] != nil {
-		b.auditRules()
-	}
+	b.auditRules()
 	b.findingsRule()
 	for _, z := range b.zones {
 		if z.VPC != "" {
 			b.pings(z)
 		}
 	}
-	for _, folder := range controlFunctions {
-		if f := b.control.functions[folder]; f != nil && retries(folder) {
-			b.invoking(f)
-		}
+	for _, folder := range slices.DeleteFunc(ControlFunctions(), func(f string) bool { return !retries(f) }) {
+		b.invoking(b.control.functions[folder])
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/keyturn/keyturn/internal/deployment"
 	"github.com/keyturn/keyturn/policy/account"
 )
 
@@ -47,7 +48,7 @@ const memory = 128
 func (b *builder) functions(z *zone) error {
 	id, folders := "Zone"+z.Name, zoneFunctions
 	if z == b.control {
-		id, folders = "Control", b.deployed()
+		id, folders = "Control", controlFunctions
 	}
 	z.scope = constructs.NewConstruct(b.root, &id)
 	z.functions = map[string]*function{}
@@ -64,14 +65,6 @@ func (b *builder) functions(z *zone) error {
 		z.functions[folder] = f.function
 	}
 	return nil
-}
-
-// deployed are the control functions that this release has.
-func (b *builder) deployed() []string {
-	return slices.DeleteFunc(ControlFunctions(), func(folder string) bool {
-		_, err := os.Stat(filepath.Join(b.props.Functions, folder))
-		return os.IsNotExist(err) && folder == "audit"
-	})
 }
 
 // securityGroups are the zone's, or one that is made: nothing may connect to the
@@ -124,7 +117,7 @@ func (b *builder) function(z *zone, folder string) (made, error) {
 		Runtime: awslambda.Runtime_PROVIDED_AL2023(), Architecture: awslambda.Architecture_ARM_64(), Handler: jsii.String("bootstrap"),
 		Code:       awslambda.Code_FromAsset(&path, nil),
 		Timeout:    awscdk.Duration_Seconds(jsii.Number(b.limit().Seconds())),
-		MemorySize: jsii.Number(memory), Environment: b.environment(z),
+		MemorySize: jsii.Number(memory), Environment: b.environment(z, folder),
 		Role:     awsiam.Role_FromRoleArn(scope, jsii.String("Assumed"), f.role.AttrArn(), &awsiam.FromRoleArnOptions{Mutable: jsii.Bool(false)}),
 		LogGroup: awslogs.LogGroup_FromLogGroupName(scope, jsii.String("LogGroup"), z.logGroup.Ref()),
 		// An execution that began before an upgrade calls the version of then.
@@ -133,6 +126,19 @@ func (b *builder) function(z *zone, folder string) (made, error) {
 	f.version = fn.CurrentVersion().FunctionArn()
 	f.alias = awslambda.NewAlias(scope, jsii.String("Alias"), &awslambda.AliasProps{AliasName: jsii.String(Alias), Version: fn.CurrentVersion()})
 	return made{f, fn}, nil
+}
+
+// environment is what a function is told. Those in a zone can't reach Step
+// Functions, and start no runs.
+func (b *builder) environment(z *zone, folder string) *map[string]*string {
+	env := map[string]*string{deployment.EnvAuditBucket: b.BucketName, deployment.EnvDeployment: &b.name}
+	if z == b.control {
+		env[deployment.EnvStateMachine], env[deployment.EnvEmergencyMachine] = b.StateMachine, b.EmergencyStateMachine
+	}
+	if folder == "audit" {
+		env[deployment.EnvSigningKey] = &b.signingKey
+	}
+	return &env
 }
 
 // packaged puts a function's package together, once for all zones.
