@@ -198,6 +198,13 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// pause lets a background command have done something: sleep SECONDS.
+func pause(ts *testscript.TestScript, _ bool, args []string) {
+	seconds, err := time.ParseDuration(args[0] + "s")
+	ts.Check(err)
+	time.Sleep(seconds)
+}
+
 // watchdog calls the deployed watchdog, as its schedule does every minute: watchdog NAME.
 func watchdog(ts *testscript.TestScript, _ bool, args []string) {
 	out, err := stageOf(ts).local.Lambda.Invoke(context.Background(), args[0]+"-watchdog", []byte(`{}`))

@@ -42,7 +42,7 @@ func statusCommand() *cobra.Command {
 			if watch {
 				return watchSecrets(cmd, &t, r, every)
 			}
-			rows := survey(cmd.Context(), r, t.ledger())
+			rows := survey(cmd.Context(), r, t.ledger(), map[string]time.Time{})
 			if asJSON(cmd) {
 				return printJSON(cmd.OutOrStdout(), map[string][]row{"secrets": rows})
 			}

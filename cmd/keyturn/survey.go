@@ -34,17 +34,31 @@ type row struct {
 
 // survey looks at every managed secret. The audit trail is read of those that
 // aren't stable: of the others the labels say everything.
-func survey(ctx context.Context, r *rotation.Rotator, ledger audit.Ledger) []row {
+//
+// A secret that Secrets Manager doesn't rotate has no date of its last rotation:
+// its trail is read once for each current version, and ages keeps what it says.
+func survey(ctx context.Context, r *rotation.Rotator, ledger audit.Ledger, ages map[string]time.Time) []row {
 	all := r.SeeAll(ctx)
 	rows := make([]row, 0, len(all))
 	for _, seen := range all {
 		var history []passage
 		var failed error
-		if seen.Situation.Need != "" && seen.Situation.Need != rotation.NeedNothing {
+		current := seen.Description.Versions.Holder(rotation.Current)
+		at, known := ages[current]
+		if current != "" && seen.Err == nil && (seen.Situation.Need != rotation.NeedNothing || (!known && seen.Description.LastRotated.IsZero())) {
 			records, err := audit.Records(ctx, ledger, seen.Description.ARN)
 			history, failed = passages(records), err
 		}
 		line := describe(seen, history)
+		if known && line.CurrentSince.IsZero() {
+			line.CurrentSince = at
+			if line.State == "stable" {
+				line.Since = at
+			}
+		}
+		if failed == nil {
+			ages[current] = line.CurrentSince
+		}
 		if failed != nil && line.Error == "" {
 			line.Error = printable(fault.Wrap(fault.AuditUnavailable, failed, "reading its audit trail").Error())
 		}

@@ -22,8 +22,9 @@ func watchSecrets(cmd *cobra.Command, t *target, r *rotation.Rotator, every time
 	if !asJSON(cmd) && isTerminal(out) {
 		show = redraw(out)
 	}
+	ages := map[string]time.Time{}
 	for {
-		rows := survey(ctx, r, t.ledger())
+		rows := survey(ctx, r, t.ledger(), ages)
 		if ctx.Err() != nil {
 			return nil
 		}
