@@ -66,7 +66,7 @@ func (b *builder) auditRules() {
 	audit := b.control.functions["audit"]
 	to := func() target { return b.to(audit, auditAge, eventTries) }
 	b.rule("KeyRotations", "key-rotations", when{pattern: map[string]any{
-		"source": []any{"aws.kms"}, "detail-type": []any{"KMS CMK Rotation"},
+		"source": []any{"aws.kms"}, "detail-type": []any{"KMS CMK Rotation"}, "resources": b.watchedKeys(),
 	}}, to())
 	// Not ours: another role's session, or no role's at all (a user, root).
 	others := func(of map[string]any) map[string]any {
@@ -92,6 +92,30 @@ func (b *builder) auditRules() {
 		},
 	}}, to())
 	b.rule("Daily", "daily", when{schedule: "cron(17 3 * * ? *)"}, to())
+}
+
+// mostKeys keeps the rule's pattern within EventBridge's 2,048 characters.
+const mostKeys = 20
+
+// watchedKeys are those under which secrets lie that Keyturn reads or writes, and
+// its own; with too many of them, any key of the account.
+func (b *builder) watchedKeys() []any {
+	keys := slices.Clone(b.account.Deploy.Keys)
+	for _, s := range b.account.Secrets {
+		if s.Key != "" {
+			keys = append(keys, s.Key)
+		}
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(append(keys, b.key))
+	if len(keys) > mostKeys {
+		return []any{map[string]any{"prefix": b.arn("kms", "key/")}}
+	}
+	all := make([]any, 0, len(keys))
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	return all
 }
 
 // findingsRule turns a finding into a message that a person can read.

@@ -80,13 +80,21 @@ func TestPatterns(t *testing.T) {
 	tp := synth(t, zones).template
 	all := rules(tp)
 	bucket := map[string]any{"Ref": tp.of("AWS::S3::Bucket")[0]}
+	data, _ := tp.one(t, "AWS::KMS::Key", func(r resource) bool { return r.Properties["KeyUsage"] == nil })
 	for name, want := range map[string]any{
 		"pay-rotations": map[string]any{
 			"source": []any{"aws.secretsmanager"}, "detail-type": []any{"AWS Service Event via CloudTrail"},
 			"detail": map[string]any{"eventName": []any{"RotationSucceeded", "RotationFailed", "RotationAbandoned"}},
 		},
-		"pay-findings":      map[string]any{"source": []any{"keyturn"}, "detail-type": []any{"Keyturn Finding"}},
-		"pay-key-rotations": map[string]any{"source": []any{"aws.kms"}, "detail-type": []any{"KMS CMK Rotation"}},
+		"pay-findings": map[string]any{"source": []any{"keyturn"}, "detail-type": []any{"Keyturn Finding"}},
+		"pay-key-rotations": map[string]any{
+			"source": []any{"aws.kms"}, "detail-type": []any{"KMS CMK Rotation"},
+			"resources": []any{
+				"arn:aws:kms:eu-central-1:111122223333:key/aaaaaaaa-1111-2222-3333-444444444444",
+				"arn:aws:kms:eu-central-1:111122223333:key/bbbbbbbb-1111-2222-3333-444444444444",
+				map[string]any{"Fn::GetAtt": []any{data, "Arn"}},
+			},
+		},
 		"pay-records": map[string]any{
 			"source": []any{"aws.s3"}, "detail-type": []any{"Object Created"},
 			"detail": map[string]any{"bucket": map[string]any{"name": []any{bucket}}, "object": map[string]any{"key": []any{map[string]any{"prefix": "records/"}}}},
