@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,7 +110,7 @@ func (e *environment) environ(runtimeAPI string) []string {
 		"AWS_LAMBDA_LOG_STREAM_NAME=" + e.stream,
 		"AWS_REGION=" + awsproto.Region, "AWS_DEFAULT_REGION=" + awsproto.Region,
 		// The local AWS takes the key id for the caller's name.
-		"AWS_ACCESS_KEY_ID=" + f.Name, "AWS_SECRET_ACCESS_KEY=local", "AWS_SESSION_TOKEN=local",
+		"AWS_ACCESS_KEY_ID=" + f.Name, "AWS_SECRET_ACCESS_KEY=local", "AWS_SESSION_TOKEN=" + cmp.Or(f.Role, "local"),
 		"LAMBDA_TASK_ROOT=" + filepath.Dir(f.Binary), "LAMBDA_RUNTIME_DIR=/var/runtime",
 		"_HANDLER=" + filepath.Base(f.Binary), "TZ=:UTC", "LANG=en_US.UTF-8",
 	}

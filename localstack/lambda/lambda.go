@@ -26,6 +26,7 @@ import (
 
 	"github.com/keyturn/keyturn/localstack/awsproto"
 	"github.com/keyturn/keyturn/localstack/clock"
+	"github.com/keyturn/keyturn/localstack/host"
 )
 
 // Config sets up the service. The zero value works.
@@ -49,6 +50,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// InitTimeout bounds a cold start; 10 seconds if zero, as on Lambda.
 	InitTimeout time.Duration
+	// Queues take the records of failed events; see Events.
+	Queues host.Queues
 	// Concurrency bounds all functions together; 1000 if zero.
 	Concurrency int
 }
@@ -66,6 +69,10 @@ type Function struct {
 	// account's.
 	MaxConcurrency int
 	Aliases        []string // qualifiers that mean $LATEST
+	Role           string   // ARN; whose session its calls are. Without one they are a user's of its name
+	// Events says what becomes of failed asynchronous invocations, whatever
+	// qualifier they name; nil for two retries within six hours, and nobody told.
+	Events *Events
 }
 
 // Service is the local Lambda. It implements host.Registry and http.Handler.
@@ -162,6 +169,9 @@ func (f *Function) check() error {
 	}
 	if f.Timeout < 0 || f.Timeout > longestTimeout {
 		return fmt.Errorf("timeout %s is not between 0 and %s", f.Timeout, longestTimeout)
+	}
+	if err := f.Events.check(); err != nil {
+		return err
 	}
 	info, err := os.Stat(f.Binary)
 	if err != nil {

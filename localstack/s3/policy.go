@@ -39,7 +39,7 @@ var conditionKeys = map[string]bool{
 // facts of a request. Plain HTTP on the loopback interface stands for TLS here,
 // so that a denial of anything but TLS is accepted and never met.
 func (q *request) facts(action string) facts {
-	f := facts{"aws:securetransport": "true", "s3:tlsversion": "1.3", "aws:principalarn": awsproto.CallerOf(q.ctx).ARN()}
+	f := facts{"aws:securetransport": "true", "s3:tlsversion": "1.3", "aws:principalarn": awsproto.CallerOf(q.ctx).PrincipalARN()}
 	if action == "s3:PutObject" {
 		f["s3:objectcreationoperation"] = "true"
 		if given := q.header.Get("If-None-Match"); given != "" {

@@ -94,6 +94,9 @@ func Publish(bus host.Bus, log *slog.Logger, c Call) {
 	if c.Caller.AccessKeyID == "" {
 		r.UserIdentity = map[string]any{"type": "Root", "principalId": awsproto.Account, "arn": user, "accountId": awsproto.Account}
 	}
+	if c.Caller.Role != "" && c.Caller.AccessKeyID != "" {
+		r.UserIdentity = session(c.Caller)
+	}
 	r.SourceIPAddress, r.UserAgent = c.Caller.SourceIP, c.Caller.UserAgent
 	r.ReadOnly, r.RequestID, r.RequestParameters = c.ReadOnly, uuid.NewString(), c.Request
 	for _, res := range c.Resources {
@@ -110,6 +113,18 @@ func Publish(bus host.Bus, log *slog.Logger, c Call) {
 		r.ResponseElements = c.Response
 	}
 	send(bus, log, "aws."+c.Service, "AWS API Call via CloudTrail", r)
+}
+
+// session is the identity of a role's session (CloudTrail user guide,
+// "userIdentity element").
+func session(c awsproto.Caller) map[string]any {
+	id := "AROALOCAL:" + c.AccessKeyID
+	return map[string]any{
+		"type": "AssumedRole", "principalId": id, "arn": c.ARN(), "accountId": awsproto.Account, "accessKeyId": c.AccessKeyID,
+		"sessionContext": map[string]any{"sessionIssuer": map[string]any{
+			"type": "Role", "principalId": "AROALOCAL", "arn": c.Role, "accountId": awsproto.Account, "userName": c.RoleName(),
+		}},
+	}
 }
 
 // PublishOwn tells the bus what a service did of its own accord.
