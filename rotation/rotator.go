@@ -26,6 +26,9 @@ const (
 	StepRollback Step = "rollback"
 	// StepEmergency is every act of an emergency; it isn't part of the sequence.
 	StepEmergency Step = "emergency"
+	// StepRecreate makes a login again that a restored target lacks; it isn't part
+	// of the sequence either.
+	StepRecreate Step = "recreate"
 )
 
 // Request is the call of a step: which secret, which rotation, which run.

@@ -27,10 +27,11 @@ func Emergency(r *rotation.Rotator) Handler {
 	})
 }
 
-// Cut carries out those that need the target, and answers the operator's plan.
+// Cut carries out those that need the target, the operator's plan, and the repair
+// of a restored one.
 func Cut(r *rotation.Rotator) Handler {
 	acts := emergencyActs(func(e emergencyEvent) map[string]act {
-		return map[string]act{"cut": r.Cut, "foretell": func(ctx context.Context, req rotation.Request) (rotation.Result, error) {
+		return map[string]act{"cut": r.Cut, ActRecreate: r.Recreate, "foretell": func(ctx context.Context, req rotation.Request) (rotation.Result, error) {
 			plan, err := r.Foretell(ctx, req.Secret, e.Cut)
 			return rotation.Result{Outcome: rotation.Done, Missing: append(plan.Blockers, plan.Breaks...)}, err
 		}}

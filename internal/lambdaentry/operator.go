@@ -40,8 +40,22 @@ type PlanEvent struct {
 	Secret string `json:"secret"`
 }
 
-// ActPlan is the act of a PlanEvent.
-const ActPlan = "plan"
+// The operator's acts of cutSecret: ActPlan is a PlanEvent's; ActRecreate a
+// RecreateEvent's, which is answered like a step.
+const (
+	ActPlan     = "plan"
+	ActRecreate = "recreate"
+)
+
+// RecreateEvent asks cutSecret to make the current login again.
+type RecreateEvent struct {
+	Act    string `json:"act"`
+	Secret string `json:"secret"`
+	Token  string `json:"token"` // a new id, under which the audit trail has it
+}
+
+// Acted is what an act came to.
+type Acted = stepAnswer
 
 func planned(event []byte) (secret string, ok bool) {
 	var e PlanEvent

@@ -1,0 +1,122 @@
+package postgres_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/keyturn/keyturn/engine/postgres"
+	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/pgtest"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+func recreate(e rotation.Engine, ctx context.Context, c rotation.Change) (rotation.Result, error) {
+	return e.(rotation.Recreator).Recreate(ctx, c) //nolint:forcetypeassert // that it is one is tested
+}
+
+// A snapshot that was taken while the version before was current has that one's
+// login and not this one's.
+func TestALoginThatARestoredDatabaseLacksIsMadeAgain(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newWorld(t, s, "")
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		w.head(version2, version3)
+		c := w.change("", version3, 1)
+		if res := w.until(recreate, c, rotation.Done); !res.Untouched {
+			t.Fatalf("a login that works was changed: %+v", res)
+		}
+		root, lost := w.root("postgres"), w.login(version3)
+		before := settingsOf(t, w, lost.User)
+		execute(t, root, "DROP ROLE "+pgtest.Ident(lost.User))
+
+		c.Fence = func(context.Context) error { return fault.New(fault.Superseded, "another version is current") }
+		w.fails(recreate, c, fault.Superseded)
+		if n := ask(t, root, "SELECT count(*)::text FROM pg_roles WHERE rolname = $1", lost.User); n != "0" {
+			t.Fatal("it acted although the fence was down")
+		}
+		c = w.change("", version3, 1)
+		res := w.until(recreate, c, rotation.Done)
+		if len(res.Evidence) == 0 {
+			t.Errorf("nothing is proven: %+v", res)
+		}
+		if who := ask(t, w.connect(lost, "web"), "SELECT current_user::text"); who != w.app.User {
+			t.Errorf("acts as %s, want %s", who, w.app.User)
+		}
+		if after := settingsOf(t, w, lost.User); after != before {
+			t.Errorf("settings %s, before %s", after, before)
+		}
+		if res := w.until(recreate, c, rotation.Done); !res.Untouched {
+			t.Errorf("the second call changed it again: %+v", res)
+		}
+		// Rotations go on from there: the old one dies by its own drain.
+		w.tail(version2, version3)
+	})
+}
+
+func settingsOf(t *testing.T, w *world, login string) string {
+	t.Helper()
+	return ask(t, w.root("postgres"), `SELECT string_agg(c, ' ' ORDER BY c) FROM pg_db_role_setting s, unnest(s.setconfig) c
+		WHERE s.setrole = (SELECT oid FROM pg_roles WHERE rolname = $1)`, login)
+}
+
+// One that is there with another password gets the stored one, if it is ours.
+func TestALoginWithAnOlderPasswordGetsTheStoredOne(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		lost := w.login(version2)
+		execute(t, w.root("postgres"), "ALTER ROLE "+pgtest.Ident(lost.User)+" NOLOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier("older")))
+		if res := w.until(recreate, w.change("", version2, 1), rotation.Done); res.Untouched {
+			t.Errorf("nothing was done: %+v", res)
+		}
+		w.connect(lost, "web")
+
+		execute(t, w.root("postgres"), "ALTER ROLE "+pgtest.Ident(lost.User)+" PASSWORD "+pgtest.Literal(pgtest.Verifier("older")),
+			"COMMENT ON ROLE "+pgtest.Ident(lost.User)+" IS NULL")
+		w.policy.FailedLogins = 0
+		err := w.fails(recreate, w.change("", version2, 1), fault.Blocked)
+		if !strings.Contains(err.Error(), "isn't ours") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Nobody proves that he holds a login that isn't there: names alone give no rights.
+func TestALostLoginGetsNoRightsThatNothingGivesIt(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		// Never rotated, so that no comment says whose it is.
+		victim, err := s.CreateLogin(w.ctx, w.app.User+"_victim", "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged := func(version, user string) {
+			fields := map[string]any{}
+			for k, v := range w.fields {
+				fields[k] = v
+			}
+			fields["username"] = user
+			w.store.Add(w.arn, version, encodeJSON(t, fields))
+		}
+		forged(version2, "nobody_at_all")
+		if err := w.fails(recreate, w.change("", version2, 1), fault.Blocked); !strings.Contains(err.Error(), "make it by hand") && !strings.Contains(fault.HintOf(err), "make it by hand") {
+			t.Errorf("got %v", err)
+		}
+		name, err := postgres.FreshName(victim.User, version3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged(version3, name)
+		if err := w.fails(recreate, w.change("", version3, 1), fault.Blocked); !strings.Contains(err.Error(), "may have the rights of "+victim.User) {
+			t.Errorf("got %v", err)
+		}
+		if n := ask(t, w.root("postgres"), "SELECT count(*)::text FROM pg_roles WHERE rolname = $1", name); n != "0" {
+			t.Errorf("%s was made", name)
+		}
+		w.set["identity"] = victim.User // the operator says so
+		w.until(recreate, w.change("", version3, 1), rotation.Done)
+	})
+}
