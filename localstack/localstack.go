@@ -60,7 +60,7 @@ type Options struct {
 	// OnState is told of every state that an execution enters and leaves; see
 	// stepfunctions.Config.
 	OnState func(executionARN, state string, entered bool, at time.Time)
-	// Lambda configures the local Lambda service; its clock, logger and
+	// Lambda configures the local Lambda service; its clock, logger, queues and
 	// endpoint are filled in.
 	Lambda lambda.Config
 	// Dir is where services make folders for what they don't keep in memory;
@@ -126,13 +126,17 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 // build makes the services and tells them of each other.
 func (a *AWS) build(o Options) {
 	o.Lambda.Clock, o.Lambda.Logger, o.Lambda.EndpointURL = a.Clock, o.Logger, a.Endpoint
+	a.SQS = sqs.New(sqs.Config{Clock: a.Clock, Endpoint: a.Endpoint})
+	o.Lambda.Queues = a.SQS
 	a.Lambda = lambda.New(o.Lambda)
+	var async host.EventInvoker // a replaced Lambda is invoked and waited for
 	if o.Invoker == nil {
-		o.Invoker = a.Lambda
+		o.Invoker, async = a.Lambda, a.Lambda
 	}
 	a.SNS = sns.New(sns.Config{Clock: a.Clock, Invoker: o.Invoker, Logger: o.Logger})
-	a.SQS = sqs.New(sqs.Config{Clock: a.Clock, Endpoint: a.Endpoint})
-	a.Events = events.New(events.Config{Clock: a.Clock, Invoker: o.Invoker, Topics: a.SNS, Queues: a.SQS, Logger: o.Logger})
+	a.Events = events.New(events.Config{
+		Clock: a.Clock, Invoker: o.Invoker, Asynchronous: async, Topics: a.SNS, Queues: a.SQS, Logger: o.Logger,
+	})
 	a.SecretsManager = secretsmanager.New(secretsmanager.Config{
 		Clock: a.Clock, Invoker: o.Invoker, Bus: a.Events, Behaviour: o.Behaviour, Fault: o.Fault, Logger: o.Logger,
 	})

@@ -209,3 +209,36 @@ func TestAScheduleGivesItsConstantInput(t *testing.T) {
 		t.Errorf("payloads (-want +got):\n%s", diff)
 	}
 }
+
+// accepting is a Lambda that takes events.
+type accepting struct {
+	mu     sync.Mutex
+	events []string
+	err    error
+}
+
+func (a *accepting) InvokeEvent(_ context.Context, _ string, payload []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = append(a.events, string(payload))
+	return a.err
+}
+
+// Lambda retries what it has accepted; what it refuses is EventBridge's to bury.
+func TestEventsForFunctionsAreLambdasOnceAccepted(t *testing.T) {
+	t.Parallel()
+	for refusal, letters := range map[error]int{nil: 0, awsproto.Errorf("ResourceNotFoundException", "no function"): 1} {
+		to, async, sync := &stores{}, &accepting{err: refusal}, &targets{}
+		s := events.New(events.Config{Clock: clock.New(), Invoker: sync, Asynchronous: async, Queues: to})
+		put(t, s, map[string]any{"Arn": functionARN, "Input": `{"n":1}`, "DeadLetterConfig": map[string]any{"Arn": queueARN}})
+		s.Publish(host.Event{Source: "s", DetailType: "T"})
+		deadline := time.Now().Add(30 * time.Second)
+		for to.letters() < letters && time.Now().Before(deadline) {
+			time.Sleep(2 * time.Millisecond)
+		}
+		s.Close()
+		if len(async.events) != 1 || async.events[0] != `{"n":1}` || len(sync.got()) != 0 || to.letters() != letters {
+			t.Errorf("%v: events %v, invocations %v, letters %v", refusal, async.events, sync.got(), to.bodies)
+		}
+	}
+}

@@ -137,7 +137,7 @@ func retryable(err error) bool {
 
 func (s *Service) hand(t target, execution string, payload []byte) error {
 	s.mu.Lock()
-	invoker, executions, topics := s.invoker, s.executions, s.topics
+	invoker, async, executions, topics := s.invoker, s.async, s.executions, s.topics
 	s.mu.Unlock()
 	if topicARN.MatchString(t.Arn) {
 		if topics == nil {
@@ -154,6 +154,12 @@ func (s *Service) hand(t target, execution string, payload []byte) error {
 		}
 		if _, err := executions.StartExecution(s.ctx, t.Arn, execution, payload); err != nil {
 			return fmt.Errorf("starting an execution: %w", err)
+		}
+		return nil
+	}
+	if async != nil {
+		if err := async.InvokeEvent(s.ctx, t.Arn, payload); err != nil {
+			return fmt.Errorf("invoking the function: %w", err)
 		}
 		return nil
 	}

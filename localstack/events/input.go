@@ -112,7 +112,8 @@ func (t target) payload(r *rule, body []byte, event map[string]any, now time.Tim
 	case t.InputTransformer != nil:
 		out, err := t.InputTransformer.render(r, event, now)
 		// A topic takes text too: lines that are quoted strings, quotes and all.
-		if err == nil && !json.Valid(out) && !(topicARN.MatchString(t.Arn) && quotedLines(out)) {
+		text := topicARN.MatchString(t.Arn) && quotedLines(out)
+		if err == nil && !json.Valid(out) && !text {
 			return nil, errors.New("the input template gives no valid JSON for this event")
 		}
 		return out, err

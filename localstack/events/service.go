@@ -24,12 +24,15 @@ import (
 // Config is what the service needs. Clock is required; a target whose service
 // is missing can't be delivered to, which is logged.
 type Config struct {
-	Clock      *clock.Clock
-	Invoker    host.Invoker
-	Executions host.Executions
-	Topics     host.Topics
-	Queues     host.Queues
-	Logger     *slog.Logger
+	Clock   *clock.Clock
+	Invoker host.Invoker
+	// Asynchronous, if set, takes events for functions in place of Invoker, whose
+	// failures are retried here.
+	Asynchronous host.EventInvoker
+	Executions   host.Executions
+	Topics       host.Topics
+	Queues       host.Queues
+	Logger       *slog.Logger
 }
 
 // Service is the local EventBridge. It is safe for concurrent use.
@@ -43,6 +46,7 @@ type Service struct {
 
 	mu         sync.Mutex
 	invoker    host.Invoker
+	async      host.EventInvoker
 	executions host.Executions
 	topics     host.Topics
 	queues     host.Queues
@@ -56,7 +60,7 @@ var (
 
 // New starts the service. Close ends schedules and deliveries.
 func New(c Config) *Service {
-	s := &Service{clock: c.Clock, invoker: c.Invoker, executions: c.Executions, topics: c.Topics, queues: c.Queues, log: c.Logger, rules: map[string]*rule{}}
+	s := &Service{clock: c.Clock, invoker: c.Invoker, async: c.Asynchronous, executions: c.Executions, topics: c.Topics, queues: c.Queues, log: c.Logger, rules: map[string]*rule{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -78,7 +82,7 @@ func (s *Service) Close() {
 func (s *Service) SetInvoker(i host.Invoker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.invoker = i
+	s.invoker, s.async = i, nil
 }
 
 // SetExecutions replaces what Step Functions targets run in.

@@ -16,6 +16,13 @@ type Invoker interface {
 	Invoke(ctx context.Context, function string, payload []byte) (Invocation, error)
 }
 
+// EventInvoker takes events for functions, as Lambda's asynchronous invocation.
+type EventInvoker interface {
+	// InvokeEvent returns when the event is accepted; Lambda retries it and tells
+	// the function's destination. err means that it wasn't: an *awsproto.Error.
+	InvokeEvent(ctx context.Context, function string, payload []byte) error
+}
+
 // Registry is an Invoker that knows its functions.
 type Registry interface {
 	Invoker
