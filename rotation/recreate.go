@@ -11,7 +11,8 @@ import (
 type Recreator interface {
 	// Recreate makes acceptors take To again and proves it, as Test does. If they
 	// take it already nothing is changed, and the Result is Untouched. It calls the
-	// Change's Fence inside its target's lock, as the last thing before it acts.
+	// Change's Fence inside its target's lock, as the last thing before it acts. From
+	// is the version that was current before; empty: there is none.
 	Recreate(ctx context.Context, c Change) (Result, error)
 }
 
@@ -46,5 +47,5 @@ func (r *Rotator) Recreate(ctx context.Context, req Request) (Result, error) {
 	if err := quiet(s.desc.Versions); err != nil {
 		return Result{}, err
 	}
-	return r.act(ctx, s, s.change(r, "", current, quiet), recreator.Recreate)
+	return r.act(ctx, s, s.change(r, s.desc.Versions.Holder(Previous), current, quiet), recreator.Recreate)
 }

@@ -205,11 +205,21 @@ func pause(ts *testscript.TestScript, _ bool, args []string) {
 	time.Sleep(seconds)
 }
 
-// watchdog calls the deployed watchdog, as its schedule does every minute: watchdog NAME.
-func watchdog(ts *testscript.TestScript, _ bool, args []string) {
-	out, err := stageOf(ts).local.Lambda.Invoke(context.Background(), args[0]+"-watchdog", []byte(`{}`))
-	ts.Check(err)
-	if out.FunctionError != "" {
-		ts.Fatalf("the watchdog failed: %s", out.Payload)
+// restore puts the database's logins back to before the first rotation, as a snapshot
+// does: the login shop with the password of AWSPREVIOUS, and no current one; with an
+// argument shop's password is another: restore [PASSWORD].
+func restore(ts *testscript.TestScript, _ bool, args []string) {
+	s, ctx := stageOf(ts), context.Background()
+	login := func(stage string) (l struct{ Username, Password string }) {
+		out, err := secretsmanager.NewFromConfig(scriptConfig(ts)).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.secret, VersionStage: &stage})
+		ts.Check(err)
+		ts.Check(json.Unmarshal([]byte(aws.ToString(out.SecretString)), &l))
+		return l
 	}
+	password := login("AWSPREVIOUS").Password
+	if len(args) > 0 {
+		password = args[0]
+	}
+	ts.Check(s.cluster.Exec(ctx, "postgres", "DROP ROLE "+pgtest.Ident(login("AWSCURRENT").Username),
+		"COMMENT ON ROLE shop IS NULL", "ALTER ROLE shop LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(password))))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -80,16 +81,29 @@ func (t *target) call(ctx context.Context, name string, event, answer any) error
 		return t.notFound(err, name, "InvokeFunction")
 	}
 	if out.FunctionError != nil {
-		var failed struct{ ErrorType, ErrorMessage string }
-		_ = json.Unmarshal(out.Payload, &failed) // what can't be read has no name
-		return fault.New(fault.Internal, "function %s failed: %s %s", name, failed.ErrorType, failed.ErrorMessage).
-			WithHint("its log has more; deploy it and this tool from one release")
+		return failed(name, out.Payload)
 	}
 	if err := strictjson.Decode(out.Payload, answer); err != nil {
 		return fault.New(fault.Internal, "the answer of function %s can't be read: %s", name, err).
 			WithHint("use the keyturn of the release that is deployed, or deploy this one")
 	}
 	return nil
+}
+
+// failed is what a function answered, under its own fault and with its own hint.
+func failed(name string, answer []byte) error {
+	var document struct{ ErrorType, ErrorMessage string }
+	_ = json.Unmarshal(answer, &document) // what can't be read has no name
+	text, hint, found := strings.Cut(document.ErrorMessage, " (hint: ")
+	hint = strings.TrimSuffix(hint, ")")
+	if !found {
+		hint = "its log has more; deploy it and this tool from one release"
+	}
+	called := fault.Name(document.ErrorType)
+	if !slices.Contains(fault.Names(), called) {
+		called = fault.Internal
+	}
+	return fault.New(called, "function %s failed: %s %s", name, document.ErrorType, text).WithHint("%s", hint)
 }
 
 // notFound names the fault of a refused call to Lambda.

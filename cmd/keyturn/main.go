@@ -92,7 +92,7 @@ func command() *cobra.Command {
 	root.PersistentFlags().Bool(jsonFlag, false, "print JSON: one object, or a line for each where there are many")
 	addGroup(root, "Begin:", demoCommand(), policyCommand(), planCommand(), completionCommand())
 	addGroup(root, "Rotate:", rotateCommand(), statusCommand(), adoptCommand(), pauseCommand())
-	addGroup(root, "When something is wrong:", rollbackCommand(), resumeCommand(), emergencyCommand())
+	addGroup(root, "When something is wrong:", rollbackCommand(), resumeCommand(), repairCommand(), emergencyCommand())
 	addGroup(root, "Look back:", auditCommand(), reportCommand())
 	return root
 }

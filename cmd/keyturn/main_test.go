@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"trail": trail, "tamper": tamper, "localaws": localAWS, "secret": secret, "failing": failing, "stolen": stolen,
-		"draining": draining, "pending": pending, "deploy": deploy, "world": world, "eventually": eventually, "watchdog": watchdog, "sleep": pause,
+		"draining": draining, "pending": pending, "deploy": deploy, "world": world, "eventually": eventually, "restore": restore, "sleep": pause,
 	}})
 }
 

@@ -70,10 +70,11 @@ func (p *passage) add(rec audit.Record) {
 	}
 }
 
-// close tells whether it is over: the last act of every rotation is to revoke.
+// close tells whether it is over: the last act of every rotation is to revoke. To
+// make a login again is an act of its own.
 func (p *passage) close() {
 	last := p.Steps[len(p.Steps)-1]
-	if last.Step == string(rotation.StepRevoke) && last.Outcome == string(rotation.Done) {
+	if (last.Step == string(rotation.StepRevoke) || last.Step == string(rotation.StepRecreate)) && last.Outcome == string(rotation.Done) {
 		p.Ended, p.Waits = last.To, nil
 	}
 }

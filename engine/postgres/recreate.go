@@ -22,7 +22,8 @@ const suffixLength = 9
 // Nobody can prove that he holds a login which isn't there. In place of that proof
 // stands what an earlier rotation, or the operator, has said: the login's name has
 // to be the one that this version's login has, and its identity the one that a
-// login of this secret acts as, or that keyturn.yaml names.
+// login of this secret acts as, or that keyturn.yaml names. From is the version
+// before, if there is one: where it logs in it says so, too.
 func (e *Engine) Recreate(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	t, err := e.open(ctx, c)
 	if err != nil {
@@ -152,8 +153,9 @@ func (t *target) makeAgain(ctx context.Context, tx pgx.Tx, identity string) erro
 }
 
 // kin is a login of this secret that acts as the identity: it has the settings
-// that the lost one had. Without one the policy has to name the identity, which
-// is the model itself then.
+// that the lost one had. It is one that an earlier rotation has made, or that of
+// From. Without one the policy has to name the identity, which is the model itself
+// then.
 func (t *target) kin(ctx context.Context, q querier, owner *role) (*role, error) {
 	rows, err := q.Query(ctx, `SELECT r.rolname FROM pg_roles r JOIN pg_auth_members m ON m.member = r.oid
 		WHERE m.roleid = $1 ORDER BY r.oid DESC`, owner.oid)
@@ -173,9 +175,30 @@ func (t *target) kin(ctx context.Context, q querier, owner *role) (*role, error)
 			return r, nil
 		}
 	}
+	if r, err := t.before(ctx, q, owner.name); err != nil || r != nil {
+		return r, err
+	}
 	if t.set.Identity == owner.name || (t.set.Adopt == AdoptRename && t.set.Owner == owner.name) {
 		return owner, nil
 	}
 	return nil, fault.New(fault.Blocked, "nothing in this database says that login %s may have the rights of %s", t.to.username, owner.name).
-		WithHint("the snapshot is older than the first rotation: name %s as identity in keyturn.yaml and deploy, if that is right; nothing was changed", owner.name)
+		WithHint("no login of an earlier rotation is there, and the version before doesn't log in: name %s as identity in keyturn.yaml and deploy, if that is right; nothing was changed", owner.name)
+}
+
+// before is the login of the version before, if that logs in and has the identity's
+// rights: who stored this secret held it.
+func (t *target) before(ctx context.Context, q querier, identity string) (*role, error) {
+	if t.from == nil {
+		return nil, nil //nolint:nilnil // nobody vouches
+	}
+	r, err := readRole(ctx, q, t.from.username)
+	if err != nil || r == nil || r.super || t.foreign(r) || identityOf(r, r.name) != identity {
+		return nil, err
+	}
+	own, err := t.dial.try(ctx, t.from.address(), t.from.login())
+	if err != nil {
+		return nil, nil //nolint:nilnil,nilerr // it doesn't log in: it vouches for nothing
+	}
+	own.close()
+	return r, nil
 }

@@ -120,3 +120,21 @@ func TestALostLoginGetsNoRightsThatNothingGivesIt(t *testing.T) {
 		w.until(recreate, w.change("", version3, 1), rotation.Done)
 	})
 }
+
+// Where the snapshot is older than the first rotation, the version before vouches:
+// it logs in with the rights that the lost login had.
+func TestTheVersionBeforeVouchesForALostLogin(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		lost, root := w.login(version2), w.root("postgres")
+		execute(t, root, "DROP ROLE "+pgtest.Ident(lost.User), "COMMENT ON ROLE "+pgtest.Ident(w.app.User)+" IS NULL")
+		w.fails(recreate, w.change(version1, version2, 1), fault.Blocked) // it was revoked
+		execute(t, root, "ALTER ROLE "+pgtest.Ident(w.app.User)+" LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(w.app.Password)))
+		w.until(recreate, w.change(version1, version2, 1), rotation.Done)
+		if who := ask(t, w.connect(lost, "web"), "SELECT current_user::text"); who != w.app.User {
+			t.Errorf("acts as %s, want %s", who, w.app.User)
+		}
+	})
+}
