@@ -26,7 +26,7 @@ func watchSecrets(cmd *cobra.Command, t *target, r *rotation.Rotator, every time
 	for {
 		rows := survey(ctx, r, t.ledger(), ages)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // to be interrupted is how watching ends
 		}
 		if err := show(rows, r.Now()); err != nil {
 			return err

@@ -11,7 +11,7 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-func recreate(e rotation.Engine, ctx context.Context, c rotation.Change) (rotation.Result, error) {
+func recreate(e rotation.Engine, ctx context.Context, c rotation.Change) (rotation.Result, error) { //nolint:revive // a step, as the engine's methods are
 	return e.(rotation.Recreator).Recreate(ctx, c) //nolint:forcetypeassert // that it is one is tested
 }
 
