@@ -63,7 +63,7 @@ func (r *Rotator) Forecast(ctx context.Context, secret string) (Forecast, error)
 	}
 	f.labels(desc, policy)
 	if f.Current == "" || rotatable(desc) != nil {
-		return f, nil
+		return f, nil //nolint:nilerr // it is told as what is in the way
 	}
 	plan, err := engine.Plan(ctx, Change{
 		Secret: desc.ARN, From: f.Current, To: nobody, Rotation: nobody, Policy: policy,
@@ -71,7 +71,7 @@ func (r *Rotator) Forecast(ctx context.Context, secret string) (Forecast, error)
 	})
 	if err != nil {
 		f.blocked(err)
-		return f, nil //nolint:nilerr // it is told as what is in the way
+		return f, nil
 	}
 	f.Parties = append(f.Parties, plan.Parties...)
 	f.Breaks = append(f.Breaks, plan.Breaks...)
