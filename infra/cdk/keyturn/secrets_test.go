@@ -217,7 +217,7 @@ func TestKeptPolicies(t *testing.T) {
 			t.Errorf("%s: %d secrets have policies, of %d", name, got, want)
 		}
 	}
-	d := otherwise(t)
+	d := synth(t, otherwise)
 	for _, id := range d.template.of("AWS::SecretsManager::ResourcePolicy") {
 		if text(d.template.Resources[id].Properties["SecretId"]) == sessions {
 			t.Error("a policy that was to be kept is replaced")
@@ -228,29 +228,8 @@ func TestKeptPolicies(t *testing.T) {
 	}
 }
 
-// otherwise is zones.yaml with every property set, and a schedule for the secret
-// that the machine drives.
-func otherwise(t *testing.T) *deployed {
-	t.Helper()
-	compiled := compileFile(t, zones)
-	compiled.Secrets = slices.Clone(compiled.Secrets)
-	for i, s := range compiled.Secrets {
-		if s.Driver == rotation.DriverMachine {
-			compiled.Secrets[i].Schedule = "rate(30 days)"
-		}
-	}
-	d, err := build(t, keyturn.Props{
-		Account: compiled, Folder: "testdata", Functions: builtFunctions(t), KeepPolicy: []string{sessions}, Tracing: true, LogDays: 30,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(d.folder) })
-	return d
-}
-
 func TestProps(t *testing.T) {
-	d := otherwise(t)
+	d := synth(t, otherwise)
 	for _, id := range d.template.of("AWS::StepFunctions::StateMachine") {
 		if at(d.template.Resources[id].Properties, "TracingConfiguration", "Enabled") != true {
 			t.Errorf("%s isn't traced", id)
@@ -265,7 +244,7 @@ func TestProps(t *testing.T) {
 
 // Secrets Manager would be a second driver.
 func TestTheMachinesSecretsHaveNoSchedule(t *testing.T) {
-	d := otherwise(t)
+	d := synth(t, otherwise)
 	for _, id := range d.template.of("AWS::SecretsManager::RotationSchedule") {
 		if text(d.template.Resources[id].Properties["SecretId"]) == reports {
 			t.Errorf("%s schedules what the machine drives", id)

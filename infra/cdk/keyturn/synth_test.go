@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -15,11 +16,15 @@ import (
 
 	"github.com/keyturn/keyturn/infra/cdk/keyturn"
 	"github.com/keyturn/keyturn/policy/account"
+	"github.com/keyturn/keyturn/rotation"
 )
 
 func TestMain(m *testing.M) {
 	status := m.Run()
 	jsii.Close()
+	for _, d := range synthesized.of {
+		_ = os.RemoveAll(d.folder)
+	}
 	os.Exit(status)
 }
 
@@ -28,6 +33,8 @@ const (
 	minimal = "minimal" // one secret that exists, no zones
 	zones   = "zones"   // two zones, a created secret, keys, boundary, break-glass, a topic of the account's own
 	many    = "many"    // forty secrets
+
+	otherwise = "zones-otherwise" // zones with properties that aren't the defaults
 )
 
 var configurations = []string{minimal, zones, many}
@@ -69,14 +76,30 @@ func synth(t *testing.T, name string) *deployed {
 	if d := synthesized.of[name]; d != nil {
 		return d
 	}
-	compiled := compileFile(t, name)
-	d, err := build(t, keyturn.Props{Account: compiled, Folder: "testdata", Functions: builtFunctions(t)},
-		cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{Verbose: jsii.Bool(true)}))
+	compiled := compileFile(t, strings.TrimSuffix(name, "-otherwise"))
+	d, err := build(t, props(t, compiled, name), cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{Verbose: jsii.Bool(true)}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	synthesized.of[name] = d
 	return d
+}
+
+// props are the least that New takes; of otherwise every property, and a schedule
+// for the secret that the machine drives.
+func props(t *testing.T, compiled account.Account, name string) keyturn.Props {
+	t.Helper()
+	p := keyturn.Props{Account: compiled, Folder: "testdata", Functions: builtFunctions(t)}
+	if name != otherwise {
+		return p
+	}
+	p.KeepPolicy, p.Tracing, p.LogDays = []string{sessions}, true, 30
+	for i, s := range p.Account.Secrets {
+		if s.Driver == rotation.DriverMachine {
+			p.Account.Secrets[i].Schedule = "rate(30 days)"
+		}
+	}
+	return p
 }
 
 func compileFile(t *testing.T, name string) account.Account {
