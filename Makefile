@@ -18,7 +18,7 @@ CDK        := 2.1148.1
 YAML       ?= keyturn.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: cdk-test deploy deps-cdk help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint synth vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: cdk-local cdk-test deploy deps-cdk help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint synth vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ verify: ## check that formatting and module files are as the tools write them
 
 cdk-test: deps-cdk ## test the CDK app: what three configurations deploy, and who may do what
 	cd infra/cdk && $(GO) vet . ./keyturn && $(GO) test -count=1 -timeout 10m . ./keyturn
+
+cdk-local: deps-demo deps-cdk ## stand what the CDK app deploys up on the local AWS, and let it rotate
+	cd infra/cdk && $(GO) test -count=1 -timeout 15m ./local
 
 synth: functions deps-cdk ## synthesize the three configurations into bin/cdk, and lint the templates
 	@mkdir -p bin/cdk && cd infra/cdk && $(GO) build -o ../../bin/cdk/app . && for c in minimal zones many; do \

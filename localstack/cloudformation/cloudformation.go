@@ -68,7 +68,7 @@ func (s *Stack) Of(kind string) []Resource {
 // template is the part of a template that is read.
 type template struct {
 	Resources map[string]declared
-	Outputs   map[string]struct{ Value any }
+	Outputs   map[string]struct{ Value, Description any }
 	// Parameters and Rules check the bootstrap stack, which there is none of here.
 	Parameters  map[string]any
 	Rules       map[string]any

@@ -148,16 +148,16 @@ func makeSecurityGroup(_ context.Context, _ *deployment, id string, r *Resource)
 	return nil
 }
 
-func makeDashboard(_ context.Context, d *deployment, id string, r *Resource) error {
+func makeDashboard(ctx context.Context, d *deployment, id string, r *Resource) error {
 	if !json.Valid([]byte(r.text("DashboardBody"))) {
 		return errors.New("DashboardBody isn't JSON")
 	}
-	return kept(context.Background(), d, id, r)
+	return kept(ctx, d, id, r)
 }
 
 // function is a function's package: the asset's files, and the executable of this
 // machine.
-func makeFunction(_ context.Context, d *deployment, id string, r *Resource) error {
+func makeFunction(ctx context.Context, d *deployment, id string, r *Resource) error {
 	var code struct{ S3Bucket, S3Key string }
 	var environment struct{ Variables map[string]string }
 	if err := r.read("Code", &code); err != nil {
@@ -185,6 +185,11 @@ func makeFunction(_ context.Context, d *deployment, id string, r *Resource) erro
 	for key, value := range environment.Variables {
 		f.Env = append(f.Env, key+"="+value)
 	}
+	events, err := d.invoking(ctx, name)
+	if err != nil {
+		return err
+	}
+	f.Events = events
 	r.Ref, r.Attributes["Arn"] = name, arn("lambda", "function:"+name)
 	return d.Register(f)
 }
@@ -199,6 +204,30 @@ func (d *deployment) qualifiers(function string) []string {
 		}
 	}
 	return all
+}
+
+// invoking is what the template says of a function's asynchronous invocations, or
+// nil.
+func (d *deployment) invoking(ctx context.Context, function string) (*lambda.Events, error) {
+	for _, declared := range d.template.Resources {
+		if declared.Type != "AWS::Lambda::EventInvokeConfig" || declared.Properties["FunctionName"] != function {
+			continue
+		}
+		resolved, err := d.resolve(ctx, declared.Properties)
+		if err != nil {
+			return nil, err
+		}
+		r := Resource{Properties: resolved.(map[string]any)}
+		var to struct{ OnFailure struct{ Destination string } }
+		if err := r.read("DestinationConfig", &to); err != nil {
+			return nil, err
+		}
+		return &lambda.Events{
+			Retries: r.number("MaximumRetryAttempts"), MaxAge: time.Duration(r.number("MaximumEventAgeInSeconds")) * time.Second,
+			OnFailure: to.OnFailure.Destination,
+		}, nil
+	}
+	return nil, nil //nolint:nilnil // most functions have none
 }
 
 const firstVersion = "1" // of a function that is new

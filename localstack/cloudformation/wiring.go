@@ -144,7 +144,7 @@ func (d *deployment) checkPermissions() error {
 			}
 		case "AWS::SecretsManager::RotationSchedule":
 			if f := r.text("RotationLambdaARN"); !d.permitted(f, "secretsmanager.amazonaws.com", "") {
-				errs = append(errs, fmt.Errorf("Secrets Manager may not invoke %s for %s", f, id))
+				errs = append(errs, fmt.Errorf("rotation %s: Secrets Manager may not invoke %s", id, f))
 			}
 		}
 	}

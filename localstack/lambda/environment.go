@@ -78,14 +78,14 @@ func (f *function) launch() (*environment, error) {
 		e.logs = append(e.logs, &logWriter{sink: f.log})
 	}
 	e.cmd.Stdout, e.cmd.Stderr = e.logs[0], e.logs[1]
+	e.mu.Lock() // the runtime may ask for work before we know when it began
 	begun, err := f.service.starter.start(e.cmd)
+	e.started = begun
+	e.mu.Unlock()
 	if err != nil {
 		_ = e.server.Close()
 		return nil, &startError{err}
 	}
-	e.mu.Lock() // the runtime may be asking for work already
-	e.started = begun
-	e.mu.Unlock()
 	f.service.work.Go(e.reap)
 	return e, nil
 }

@@ -1,6 +1,7 @@
 package lambda_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -46,5 +47,30 @@ func TestEnvironmentThatNeverAsksAgainIsKilled(t *testing.T) {
 	eventually(t, "both are gone", func() bool { st, _ := s.Stats("f"); return st.Alive == 0 })
 	if stats, _ := s.Stats("f"); stats.Errors != 0 || stats.Environments != 2 {
 		t.Errorf("stats %+v", stats)
+	}
+}
+
+// A runtime that asks for work before the service has noted when it began had a
+// cold start of centuries: many at once on a busy machine do.
+func TestColdStartsAreCountedFromTheStart(t *testing.T) {
+	t.Parallel()
+	s := serve(t, lambda.Config{}, lambda.Function{Name: "f"})
+	var calls sync.WaitGroup
+	for range 40 {
+		calls.Go(func() {
+			if _, err := s.Invoke(t.Context(), "f", []byte(`""`)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	stats, _ := s.Stats("f")
+	for _, d := range stats.ColdStarts {
+		if d <= 0 || d > time.Hour {
+			t.Errorf("a cold start of %s", d)
+		}
+	}
+	if len(stats.ColdStarts) == 0 {
+		t.Error("nothing was started")
 	}
 }
