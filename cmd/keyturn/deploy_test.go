@@ -181,8 +181,8 @@ func world(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), text, 0o600))
 }
 
-// eventually runs keyturn until its output has a text: eventually TEXT ARGS....
-// What it printed last is FILE out.
+// eventually runs keyturn until its output has a text, and meanwhile the deployed
+// watchdog, as its schedule does: eventually TEXT ARGS....
 func eventually(ts *testscript.TestScript, _ bool, args []string) {
 	deadline := time.Now().Add(3 * time.Minute)
 	for {
@@ -193,6 +193,10 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("keyturn %s never printed %q, at last: %s (%v)", strings.Join(args[1:], " "), args[0], out, err)
+		}
+		if s, ok := stages.Load(ts); ok { // it goes on with what a slow machine broke off
+			_, err := s.(*stage).local.Lambda.Invoke(context.Background(), ts.Getenv("KEYTURN_DEPLOYMENT")+"-watchdog", []byte(`{}`)) //nolint:forcetypeassert // nothing else is stored
+			ts.Check(err)
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
