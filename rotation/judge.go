@@ -31,8 +31,8 @@ type Observation struct {
 	Logged bool
 	// Looked is what the look itself proves; it becomes the evidence of Done.
 	Looked []Evidence
-	// Unpresented and Emergency are the Change's.
-	Unpresented, Emergency bool
+	// Unpresented, Back and Emergency are the Change's.
+	Unpresented, Back, Emergency bool
 	// Mark is the engine's own note for its next look, see [DrainMark].
 	Mark string
 }
@@ -74,7 +74,7 @@ func DrainMark(cursor, subject string) string { return readDrainCursor(cursor, s
 // Past MaxOverlap the policy decides: Hold fails with fault.DrainExpired,
 // Terminate answers Done by "deadline", provided that every node could be looked
 // at. An emergency always terminates and has no floor, except where From was
-// never current: there the function limit has to pass.
+// never current or is turned back: there the function limit has to pass.
 func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Result, error) {
 	now = now.UTC()
 	c := readDrainCursor(cursor, seen.Subject)
@@ -98,11 +98,11 @@ func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Resul
 	return res, nil
 }
 
-// patience is how long OnTimeout waits. A version that was never current isn't
-// the stolen one, also in an emergency: a finish that runs on after its rotation
-// was turned back could still promote it.
+// patience is how long OnTimeout waits. A version that was never current, or is
+// turned back, isn't gone from everybody's sight by then, also in an emergency: a
+// finish that runs on after its rotation was turned back could still promote it.
 func (c *drainCursor) patience(p Policy, seen Observation) time.Duration {
-	if seen.Emergency && seen.Unpresented {
+	if seen.Emergency && (seen.Unpresented || seen.Back) {
 		return max(p.MaxOverlap, p.FunctionLimit)
 	}
 	return p.MaxOverlap
@@ -162,7 +162,7 @@ func (c *drainCursor) verdict(p Policy, now time.Time, seen Observation) (Outcom
 	}
 	floor, cadence := p.DrainFloor(), p.SlowestCadence()
 	switch {
-	case seen.Unpresented:
+	case seen.Unpresented, seen.Emergency && seen.Back:
 		floor, cadence = p.FunctionLimit, 0
 	case seen.Emergency:
 		floor, cadence = 0, 0

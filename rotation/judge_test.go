@@ -97,6 +97,17 @@ func TestJudgeDrain(t *testing.T) {
 			{0, rotation.Observation{Unpresented: true}, rotation.Wait, "", ""},
 			{1, rotation.Observation{Unpresented: true}, rotation.Done, "", ""},
 		}},
+		"an emergency ends as soon as nobody is there": {base, []look{
+			{0, rotation.Observation{Logged: true, Emergency: true}, rotation.Wait, "", ""},
+			{0, rotation.Observation{Logged: true, Emergency: true}, rotation.Wait, "", ""},
+			{0, rotation.Observation{Logged: true, Emergency: true}, rotation.Done, "", ""},
+		}},
+		"but for what is turned back, which a finish that runs on could promote": {base, []look{
+			{0, rotation.Observation{Logged: true, Emergency: true, Back: true}, rotation.Wait, "", ""},
+			{0, rotation.Observation{Logged: true, Emergency: true, Back: true}, rotation.Wait, "", ""},
+			{0, rotation.Observation{Logged: true, Emergency: true, Back: true}, rotation.Wait, "", "the least is"},
+			{1, rotation.Observation{Logged: true, Emergency: true, Back: true}, rotation.Done, "", ""},
+		}},
 		"terminate goes on at the deadline": {terminate, []look{
 			{0, holder, rotation.Wait, "", ""},
 			{60, holder, rotation.Done, "", ""},

@@ -173,3 +173,29 @@ func TestModelFoundAVersionThatWasNeverCurrentIsNotStolen(t *testing.T) {
 		t.Errorf("the credential of %s was called stolen: %s", m.short(made), m.describe())
 	}
 }
+
+// A finish hangs between the end of its version as a candidate and AWSCURRENT; the
+// version is turned back, in haste because an emergency waits for that. A version
+// that is no candidate counts as presented, and its drain used to end before the
+// finish could no longer come: it promoted a login that was gone.
+func TestModelFoundAFinishThatAnEmergencyDoesntWaitFor(t *testing.T) {
+	t.Parallel()
+	for _, pair := range []bool{false, true} {
+		m := newModel(t, rotation.DriverMachine, pair, false, slowest()[0])
+		defer m.end()
+		_, run := m.begin()
+		for m.executions[run] == nil || m.executions[run].at != rotation.StepFinish {
+			m.drive(run, 0)
+		}
+		m.drive(run, 1)
+		finish := m.inFlight[run]
+		m.until(finish, "Move CURRENT")
+		m.turnBack()
+		m.hurry(m.emergency(false), 0)
+		m.tick()
+		m.work()
+		m.letGo(finish, 0) // within its time
+		m.settle()
+		m.settled()
+	}
+}

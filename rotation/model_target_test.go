@@ -226,7 +226,7 @@ func (e modelEngine) Drain(_ context.Context, c rotation.Change) (rotation.Resul
 	if !e.neverSet(c, from) {
 		seen = e.m.observe(seen.Subject, from.login, to.login, c.To)
 	}
-	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
+	seen.Unpresented, seen.Back, seen.Emergency = c.Unpresented, c.Back, c.Emergency
 	res, err := rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, seen)
 	if !e.p.zombie { // else nobody hears of this look
 		e.m.looked(c, seen, err == nil && res.Outcome == rotation.Done)

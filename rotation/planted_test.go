@@ -31,7 +31,7 @@ func plantedDefects() []planted {
 		{"a rollback moves AWSCURRENT without enabling", "rollback.go", "res, err := s.engine.Enable(ctx, c)", "res, err := Result{Outcome: Done}, error(nil)"},
 		{"finish doesn't prove the new login", "finish.go", "if err != nil || tested.Outcome != Done {\n\t\treturn tested, err", "if false {\n\t\treturn tested, err"},
 		{"a version that is discarded counts as never presented", "labels.go", "return !v.Has(id, Current) && !v.Has(id, Previous) &&", "return true ||"},
-		{"an emergency doesn't wait for a finish that runs on", "judge.go", "if seen.Emergency && seen.Unpresented {", "if false {"},
+		{"an emergency doesn't wait for a finish that runs on", "judge.go", "if seen.Emergency && (seen.Unpresented || seen.Back) {", "if false {"},
 		{"a rollback that was taken back fences for ever", "tail.go", "c.Rank = rankAgain(t.req.Generation, back.Generation)", "_ = back"},
 	}
 }

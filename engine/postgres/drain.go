@@ -45,7 +45,7 @@ func (e *Engine) Drain(ctx context.Context, c rotation.Change) (rotation.Result,
 			return rotation.Result{}, err
 		}
 	}
-	seen.Unpresented, seen.Emergency = c.Unpresented, c.Emergency
+	seen.Unpresented, seen.Back, seen.Emergency = c.Unpresented, c.Back, c.Emergency
 	return rotation.JudgeDrain(c.Policy, c.Cursor, e.now(), seen)
 }
 
