@@ -36,6 +36,12 @@ func policyCommand() *cobra.Command {
 		},
 	}
 	compileCmd.Flags().StringVarP(&out, "output", "o", "", "write here and not to stdout")
-	group.AddCommand(compileCmd)
+	group.AddCommand(compileCmd, &cobra.Command{
+		Use: "schema", Short: "print the JSON Schema of keyturn.yaml, for editors", Args: nothing,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(compile.Schema)
+			return err
+		},
+	})
 	return group
 }
