@@ -16,9 +16,11 @@ CHAOS_FLAGS ?=
 MODEL_FLAGS ?=
 CDK        := 2.1148.1
 YAML       ?= keyturn.yaml
+# The local AWS (keyturn up), if AWS_ENDPOINT_URL points at it.
+LOCAL_AWS  := $(filter http://127.0.0.1:% http://localhost:%,$(AWS_ENDPOINT_URL))
 
 .DEFAULT_GOAL := help
-.PHONY: cdk-local cdk-test deploy deps-cdk help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint synth vuln verify build functions deps deps-demo deps-asl clean
+.PHONY: iam operating local-functions deps-aws cdk-local cdk-test deploy deps-cdk help demo demo-naive demo-rollback test asl chaos conformance conformance-aws race fuzz model planted bench lint synth vuln verify build functions deps deps-demo deps-asl clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,7 +87,13 @@ cdk-test: deps-cdk ## test the CDK app: what three configurations deploy, and wh
 	cd infra/cdk && $(GO) vet . ./keyturn && $(GO) test -count=1 -timeout 10m . ./keyturn
 
 cdk-local: deps-demo deps-cdk ## stand what the CDK app deploys up on the local AWS, and let it rotate
-	cd infra/cdk && $(GO) test -count=1 -timeout 15m ./local
+	cd infra/cdk && $(GO) test -count=1 -timeout 15m -skip '^TestLeastPrivilege$$' ./local
+
+iam: deps-demo deps-cdk ## compare every AWS call of a deployment's roles with what their policies allow
+	cd infra/cdk && $(GO) test -count=1 -v -timeout 20m -run '^TestLeastPrivilege$$' ./local
+
+operating: deps-demo deps-cdk deps-aws ## follow docs/operating.md to the letter on the local AWS
+	cd infra/cdk && $(GO) test -count=1 -v -timeout 20m ./guide
 
 synth: functions deps-cdk ## synthesize the three configurations into bin/cdk, and lint the templates
 	@mkdir -p bin/cdk && cd infra/cdk && $(GO) build -o ../../bin/cdk/app . && for c in minimal zones many; do \
@@ -95,15 +103,20 @@ synth: functions deps-cdk ## synthesize the three configurations into bin/cdk, a
 	@# W3005: a DependsOn that follows from a reference, too, as CDK writes them.
 	"$$(infra/cdk/install-cfn-lint.sh)" --ignore-checks W3005 -- bin/cdk/*/*.template.json
 
-deploy: functions deps-cdk ## deploy YAML=keyturn.yaml into the account of your credentials, if a trail records it (docs/deploying.md)
+deploy: $(if $(LOCAL_AWS),local-functions,functions) deps-cdk ## deploy YAML=keyturn.yaml into the account of your credentials, if a trail records it (docs/deploying.md)
 	infra/cdk/trail.sh $$(awk '$$1 == "trail:" {print $$2}' '$(YAML)')
-	cd infra/cdk && KEYTURN_YAML='$(abspath $(YAML))' CDK_DISABLE_CLI_TELEMETRY=true npx --yes aws-cdk@$(CDK) deploy --all --no-notices
+	YAML='$(abspath $(YAML))' CDK=$(CDK) infra/cdk/deploy.sh
 
 build: functions ## build the operator's tool and the functions for this machine into bin/
 	$(GO) build -o bin/ ./cmd/keyturn
 	CGO_ENABLED=0 $(GO) build -trimpath -tags lambda.norpc -ldflags '-s -w' -o bin/functions/ ./functions/...
 
 functions: $(FUNCTIONS:%=bin/lambda/%/bootstrap.zip) ## build every function for Lambda (arm64, provided.al2023)
+
+# The local AWS runs functions on this machine.
+local-functions:
+	CGO_ENABLED=0 $(GO) build -trimpath -tags lambda.norpc -ldflags '-s -w' -o bin/functions/ ./functions/...
+	@for f in $(FUNCTIONS); do mkdir -p bin/local/$$f && cp -f bin/functions/$$f bin/local/$$f/bootstrap || exit 1; done
 
 # make would remove what it takes for a step on the way to the zip; the CDK app packs it.
 .PRECIOUS: bin/lambda/%/bootstrap
@@ -130,10 +143,14 @@ deps-cdk: ## install what the CDK app needs: Node, and cfn-lint if it isn't ther
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null'
 	@infra/cdk/install-cfn-lint.sh >/dev/null
 
+deps-aws: ## install the AWS CLI
+	@command -v aws >/dev/null || \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends awscli >/dev/null'
+
 deps-asl: ## install what the ASL is checked with: Node, an interpreter, two validators
 	@command -v node >/dev/null && command -v npm >/dev/null || \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null'
-	@./stepfunctions/differential/install.sh
+	@./stepfunctions/differential/install.sh >/dev/null
 
 $(GOLANGCI):
 	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)

@@ -29,6 +29,8 @@ type Sighting struct {
 	By     string    `json:"by"`     // how it was seen
 	Proof  int       `json:"proof"`  // rank of rotation.Proof: 1 written, 2 elapsed, 3 loaded, 4 behaved
 	At     time.Time `json:"at"`     // UTC
+	// Expires is when it stops counting; zero means never.
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 func (s Sighting) complete() bool { return s.Party != "" && s.Proof >= 1 && s.Proof <= 4 }
@@ -72,7 +74,7 @@ func (d EvidenceDir) Append(_ context.Context, secret, version string, s Sightin
 	if !s.complete() || version == "" {
 		return incomplete(s, version)
 	}
-	s.At = s.At.UTC()
+	s.At, s.Expires = s.At.UTC(), s.Expires.UTC()
 	line, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("marshalling evidence: %w", err)

@@ -53,7 +53,7 @@ func (e EvidenceLedger) Append(ctx context.Context, secret, version string, s Si
 	if !s.complete() || version == "" {
 		return incomplete(s, version)
 	}
-	s.At = s.At.UTC()
+	s.At, s.Expires = s.At.UTC(), s.Expires.UTC()
 	what, err := s.what()
 	if err != nil {
 		return fmt.Errorf("marshalling evidence: %w", err)

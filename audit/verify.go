@@ -21,6 +21,7 @@ const (
 	Truncated FindingKind = "truncated" // a chain ends before a record that is known to have been there
 	Foreign   FindingKind = "foreign"   // it belongs to another secret or rotation, or nobody announced it
 	Unlinked  FindingKind = "unlinked"  // it doesn't carry the hash of what stands before it
+	Unsigned  FindingKind = "unsigned"  // no key that is trusted has signed it
 )
 
 // Finding is one thing that is wrong.
@@ -83,18 +84,31 @@ func (e *FindingsError) Error() string {
 // A trail that isn't whole is a *FindingsError and the Summary holds what could
 // be read; a ledger that can't be read is fault.AuditUnavailable.
 func Verify(ctx context.Context, l Ledger, secret string, known ...Head) (Summary, error) {
+	v, err := verified(ctx, l, secret, known)
+	if err != nil {
+		return Summary{SecretID: secret}, err
+	}
+	return v.result()
+}
+
+// verified reads a trail and checks all of it.
+func verified(ctx context.Context, l Ledger, secret string, known []Head) (*verifier, error) {
 	v := &verifier{ledger: l, secret: secret, chains: map[string]*chainView{}}
 	if err := v.read(ctx); err != nil {
-		return Summary{SecretID: secret}, fault.Wrap(fault.AuditUnavailable, err, "verifying the audit trail of %s", secret)
+		return nil, fault.Wrap(fault.AuditUnavailable, err, "verifying the audit trail of %s", secret)
 	}
 	v.checkIndex()
 	v.checkChains()
 	for _, h := range known {
 		v.checkKnown(h)
 	}
+	return v, nil
+}
+
+func (v *verifier) result() (Summary, error) {
 	s := v.summary()
 	if len(s.Findings) > 0 {
-		return s, &FindingsError{SecretID: secret, Findings: s.Findings}
+		return s, &FindingsError{SecretID: v.secret, Findings: s.Findings}
 	}
 	return s, nil
 }

@@ -20,10 +20,12 @@ import (
 
 	"github.com/keyturn/keyturn/localstack/awsproto"
 	"github.com/keyturn/keyturn/localstack/clock"
+	"github.com/keyturn/keyturn/localstack/cloudtrail"
 	"github.com/keyturn/keyturn/localstack/events"
 	"github.com/keyturn/keyturn/localstack/host"
 	"github.com/keyturn/keyturn/localstack/kms"
 	"github.com/keyturn/keyturn/localstack/lambda"
+	"github.com/keyturn/keyturn/localstack/logs"
 	"github.com/keyturn/keyturn/localstack/s3"
 	"github.com/keyturn/keyturn/localstack/secretsmanager"
 	"github.com/keyturn/keyturn/localstack/sns"
@@ -60,6 +62,8 @@ type Options struct {
 	// OnState is told of every state that an execution enters and leaves; see
 	// stepfunctions.Config.
 	OnState func(executionARN, state string, entered bool, at time.Time)
+	// OnCall is told of every call that the session of a role makes; see Asked.
+	OnCall Asked
 	// Lambda configures the local Lambda service; its clock, logger, queues and
 	// endpoint are filled in.
 	Lambda lambda.Config
@@ -88,10 +92,15 @@ type AWS struct {
 
 	services map[string]awsproto.JSONService // by prefix of X-Amz-Target
 	sts      http.Handler
+	asked    Asked
 	server   *http.Server
 	closers  []func()
 	once     sync.Once
 	served   chan error
+
+	dir    string     // Options.Dir
+	mu     sync.Mutex // guards stacks
+	stacks []string   // folders of what was deployed
 }
 
 // Start listens and serves until Close, or until ctx ends.
@@ -112,8 +121,9 @@ func Start(ctx context.Context, o Options) (*AWS, error) {
 	}
 	a := &AWS{
 		Clock: o.Clock, Endpoint: "http://" + listener.Addr().String(),
-		services: map[string]awsproto.JSONService{}, sts: sts.Handler(), served: make(chan error, 1),
+		services: map[string]awsproto.JSONService{}, sts: sts.Handler(), asked: o.OnCall, served: make(chan error, 1),
 	}
+	a.dir = o.Dir
 	a.build(o)
 	spare := &spares{conns: map[net.Conn]struct{}{}}
 	a.server = &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second, ConnState: spare.note}
@@ -142,16 +152,19 @@ func (a *AWS) build(o Options) {
 	})
 	a.StepFunctions = stepfunctions.New(stepfunctions.Config{
 		Clock: a.Clock, Invoker: o.Invoker, Services: a, Bus: a.Events, Logger: o.Logger, OnState: o.OnState, Dir: o.Dir,
-		TaskFault: o.TaskFault,
+		TaskFault: o.TaskFault, OnTask: a.noteTask,
 	})
 	a.Events.SetExecutions(a.StepFunctions)
 	a.S3 = s3.New(s3.Config{Clock: a.Clock, Bus: a.Events, Behaviour: o.S3, Fault: o.S3Fault, Logger: o.Logger})
 	a.KMS = kms.New(kms.Config{Clock: a.Clock, Bus: a.Events, Fault: o.KMSFault, Logger: o.Logger})
 	// Whoever invokes goes before Lambda.
-	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.SNS.Close, a.Lambda.Close}
-	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions, a.KMS, a.SQS}, o.Services...) {
+	a.closers = []func(){a.StepFunctions.Close, a.SecretsManager.Close, a.Events.Close, a.SNS.Close, a.Lambda.Close, a.removeStacks}
+	trails := cloudtrail.New(a.Clock)
+	subscribed := logs.New(logs.Config{Functions: a.Lambda, Logger: o.Logger})
+	for _, s := range append([]awsproto.JSONService{a.SecretsManager, a.Events, a.StepFunctions, a.KMS, a.SQS, trails, subscribed}, o.Services...) {
 		a.services[s.TargetPrefix()] = s
 	}
+	a.services[cloudtrail.ShortPrefix] = trails
 }
 
 // Close stops the services and then the server. It may be called twice.
@@ -177,8 +190,9 @@ func (a *AWS) Close() error {
 // ServeHTTP routes a request to its service.
 func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = awsproto.WithCaller(r)
+	a.note(r)
 	target := r.Header.Get("X-Amz-Target")
-	prefix, _, _ := strings.Cut(target, ".")
+	prefix, _ := awsproto.CutTarget(target)
 	service := a.services[prefix]
 	switch {
 	// S3 has its bucket for a path, which may look like anything: its requests
@@ -207,11 +221,14 @@ func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveControl answers what AWS doesn't have: health, and the clock.
+// serveControl answers what AWS doesn't have: health, the clock, and deployments.
 func (a *AWS) serveControl(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, "/_keyturn") {
 	case "GET /health":
+	case "POST /deploy":
+		a.serveDeploy(w, r)
+		return
 	case "POST /clock/advance":
 		var in struct {
 			Seconds float64 `json:"seconds"`
@@ -226,7 +243,7 @@ func (a *AWS) serveControl(w http.ResponseWriter, r *http.Request) {
 	default:
 		awsproto.WriteError(w, &awsproto.Error{
 			Code: "UnknownOperationException", Status: http.StatusNotFound,
-			Message: "there are GET /_keyturn/health and POST /_keyturn/clock/advance",
+			Message: "there are GET /_keyturn/health, POST /_keyturn/clock/advance and POST /_keyturn/deploy",
 		})
 		return
 	}

@@ -27,7 +27,7 @@ func (a *AWS) CallService(ctx context.Context, service, action string, input []b
 	if s == nil || action == "" {
 		return nil, awsproto.Errorf("UnknownOperationException", "the local AWS has no aws-sdk integration %s:%s", service, action)
 	}
-	out, err := s.Call(ctx, strings.ToUpper(action[:1])+action[1:], input)
+	out, err := s.Call(ctx, upper(action), input)
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +40,9 @@ func (a *AWS) CallService(ctx context.Context, service, action string, input []b
 	}
 	return body, nil
 }
+
+// upper writes an integration's action as the API does.
+func upper(action string) string { return strings.ToUpper(action[:1]) + action[1:] }
 
 // names lists the services by their prefix of X-Amz-Target.
 func (a *AWS) names() []string { return slices.Sorted(maps.Keys(a.services)) }

@@ -71,6 +71,9 @@ type Result struct {
 	// Untouched says that the target never had From's credential, so that Revoke
 	// destroyed nothing: a login or key that another version has too still works.
 	Untouched bool
+	// Sessions is how many Drain has counted on From's login, now and everywhere;
+	// nil: it couldn't. It is for a metric and isn't kept in the execution's state.
+	Sessions *int
 }
 
 // Change is the order that a step carries out: references only.

@@ -14,7 +14,7 @@ import (
 // FindingName names a finding; it is wire format, like a fault's name.
 type FindingName string
 
-// What the watchdog finds and can't repair. docs/operating.md says what to do.
+// What the watchdog finds and can't repair. docs/findings.md says what to do.
 const (
 	// SecretMissing: the policy lists a secret that doesn't exist.
 	SecretMissing FindingName = "SecretMissing"

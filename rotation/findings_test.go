@@ -203,7 +203,7 @@ func TestFindingNamesAreComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := os.ReadFile("../docs/operating.md")
+	doc, err := os.ReadFile("../docs/findings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestFindingNamesAreComplete(t *testing.T) {
 		name := spec.Names[0].Name
 		n++
 		if !slices.Contains(rotation.FindingNames(), rotation.FindingName(name)) || !strings.Contains(string(doc), "| "+name+" |") {
-			t.Errorf("%s isn't listed, or not in docs/operating.md", name)
+			t.Errorf("%s isn't listed, or not in docs/findings.md", name)
 		}
 		return true
 	})

@@ -24,6 +24,8 @@ type Observation struct {
 	Unseen []string
 	// Holders present From now, or have done so since the previous look.
 	Holders []string
+	// Sessions is how many of Holders' are open now; nil: they aren't counted.
+	Sessions *int
 	// Sighted are parties seen on To at this look.
 	Sighted []Evidence
 	// Logged says that a complete record of logins, on every node, covers the
@@ -90,6 +92,9 @@ func JudgeDrain(p Policy, cursor string, now time.Time, seen Observation) (Resul
 		return c.expire(p, now, seen, missing)
 	}
 	res := Result{Outcome: outcome, Missing: missing, Cursor: c.String()}
+	if len(seen.Unseen) == 0 {
+		res.Sessions = seen.Sessions
+	}
 	if outcome == Done {
 		res.Evidence = append(slices.Clone(seen.Looked), c.adopted(now)...)
 	} else {

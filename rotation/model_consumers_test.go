@@ -126,8 +126,13 @@ func (m *model) sessions(login string) (left []string) {
 }
 
 // observe is one look at who presents a login that goes.
-func (m *model) observe(subject, goes, stays, version string) rotation.Observation {
+func (m *model) observe(subject, goes, stays, from, version string) rotation.Observation {
 	o := rotation.Observation{Subject: subject, Holders: m.sessions(goes)}
+	for _, r := range m.reports {
+		if r.version == from {
+			o.Holders = append(o.Holders, rotation.Present(m.now, []rotation.Evidence{r.evidence})...)
+		}
+	}
 	for _, c := range m.consumers {
 		if c.session != "" && c.session == stays {
 			o.Sighted = append(o.Sighted, rotation.Evidence{Party: c.party.Name, By: "its session", At: m.now})

@@ -19,6 +19,7 @@ func (m *model) check() {
 	}
 	v := m.store.Labels(arn)
 	m.noteStolen(v)
+	m.noteHeld(v)
 	current := v.Holder(rotation.Current)
 	switch works := m.db.accepts(m.credential(current)); {
 	case works:

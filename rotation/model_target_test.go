@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/keyturn/keyturn/fault"
@@ -178,7 +179,7 @@ func (e modelEngine) Set(ctx context.Context, c rotation.Change) (rotation.Resul
 	}
 	seen := db.roles[to.login]
 	if db.pair && seen != nil && seen.open && seen.token != c.To {
-		o := e.m.observe("standby "+to.login, to.login, from.login, c.From)
+		o := e.m.observe("standby "+to.login, to.login, from.login, "", c.From)
 		if res, err := rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, o); err != nil || res.Outcome != rotation.Done {
 			return res, err
 		}
@@ -224,7 +225,7 @@ func (e modelEngine) Drain(_ context.Context, c rotation.Change) (rotation.Resul
 	}
 	seen := rotation.Observation{Subject: "version " + c.From}
 	if !e.neverSet(c, from) {
-		seen = e.m.observe(seen.Subject, from.login, to.login, c.To)
+		seen = e.m.observe(seen.Subject, from.login, to.login, c.From, c.To)
 	}
 	seen.Unpresented, seen.Back, seen.Emergency = c.Unpresented, c.Back, c.Emergency
 	res, err := rotation.JudgeDrain(c.Policy, c.Cursor, e.m.now, seen)
@@ -344,12 +345,23 @@ func (e modelEngine) Enable(ctx context.Context, c rotation.Change) (rotation.Re
 		}
 		return c.From
 	}
+	fence := c.Fence
+	c.Fence = func(ctx context.Context) error {
+		err := fence(ctx)
+		if err == nil && c.Rotation == "" && e.m.isStolen(c.From) {
+			e.m.broken = fmt.Sprintf("%s lets the stolen login %s in again: %s", e.p.name, from.login, e.m.describe())
+		}
+		return err
+	}
 	err := e.locks(ctx, c, from.login, owner, func(r *role) error {
 		if r == nil {
 			return fault.New(fault.TooLate, "login %s is dropped", from.login)
 		}
 		if r.token != "" && r.token != c.From {
 			r.belongs(c)
+		}
+		if c.Rotation == "" && !r.open {
+			e.m.hit("a held login is let in again")
 		}
 		r.open = true
 		return nil
@@ -372,16 +384,21 @@ func (e modelEngine) Revoke(ctx context.Context, c rotation.Change) (rotation.Re
 	if left := e.m.sessions(from.login); len(left) > 0 {
 		return rotation.Result{Outcome: rotation.Wait, Missing: left}, nil
 	}
+	reopened := false
 	err := e.locks(ctx, c, from.login, exactly(c.From), func(r *role) error {
 		switch {
 		case r == nil:
 		case r.open && !c.Unpresented:
-			return fault.New(fault.InvalidStage, "login %s isn't disabled", from.login)
+			reopened = true
 		default:
 			r.open, r.password = false, ""
 		}
 		return nil
 	})
+	if err == nil && reopened {
+		e.m.hit("revoke finds an open login")
+		return rotation.Result{Outcome: rotation.Reopened, Missing: []string{from.login + " isn't disabled"}}, nil
+	}
 	if err != nil || e.m.db.pair || strings.HasPrefix(from.login, "hand") || from.login == "app" {
 		return modelDone, err
 	}

@@ -80,6 +80,8 @@ func (m *model) actions(hands bool) map[string]func(*rapid.T) {
 		{"operator turns", 2, m.turns},
 		{"operator turns late", 1, m.turnsLate},
 		{"operator resumes", 1, m.resumes},
+		{"late login", 1, m.triesLate},
+		{"late login in the hold", 2, m.triesWhileHeld},
 		{"watchdog", 2, m.person(func(ctx context.Context, r *rotation.Rotator) error {
 			_, err := r.Watch(ctx, arn, rotation.EnsureOptions{Retry: true})
 			return err
@@ -254,6 +256,7 @@ func (m *model) hangs(rt *rapid.T, hands bool) {
 	}
 	meanwhile := []action{
 		{"nothing", 2, func(*rapid.T) {}}, {"rollback", 5, m.turns}, {"resume", 1, m.resumes}, {"emergency", 1, m.emergencyBegins},
+		{"late login", 1, m.triesLate},
 	}
 	if hands {
 		meanwhile = append(meanwhile, m.hands()...)

@@ -46,6 +46,7 @@ type model struct {
 	cut         map[credential]bool // what was stolen and refused before there was another
 	late        time.Time           // until then a function may refuse what a person has made current
 	looks       map[string]*looks   // at the sessions, by run
+	held        []string            // versions that were ever disabled
 	hits        *coverage
 }
 
@@ -287,6 +288,9 @@ func (m *model) drive(name string, calls int) bool {
 	m.inFlight[name] = p
 	p.answered = func(res rotation.Result, err error) {
 		delete(m.inFlight, name)
+		if x.at == rotation.StepRevoke && res.Outcome == rotation.Reopened {
+			m.hit("a run that wakes from its hold drains anew")
+		}
 		m.answered(name, in, x, res, err)
 	}
 	p.crashed = func() { m.again(name) }

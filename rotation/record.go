@@ -11,7 +11,7 @@ import (
 // bestEffort are the acts that must happen even when the audit sink is down:
 // they make things safer, or take a harm back.
 func bestEffort(step Step) bool {
-	return step == StepDisable || step == StepRollback || step == StepEmergency
+	return step == StepDisable || step == StepRollback || step == StepEmergency || step == StepReopen
 }
 
 // act records the intent, carries out the act and records its result. A step

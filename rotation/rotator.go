@@ -29,6 +29,9 @@ const (
 	// StepRecreate makes a login again that a restored target lacks; it isn't part
 	// of the sequence either.
 	StepRecreate Step = "recreate"
+	// StepReopen lets a held credential in again that somebody has tried to use;
+	// it isn't part of the sequence either.
+	StepReopen Step = "reopen"
 )
 
 // Request is the call of a step: which secret, which rotation, which run.

@@ -24,17 +24,19 @@ const (
 	RevokedTooEarly rotation.FindingName = "RevokedTooEarly"
 	// ForeignCall: somebody who isn't Keyturn changed a managed secret.
 	ForeignCall rotation.FindingName = "ForeignCall"
-	// HumanAction: a person turned a rotation, or an emergency, on a managed secret.
+	// HumanAction: a person asked for a rollback or an emergency, or had a login made again.
 	HumanAction rotation.FindingName = "HumanAction"
 	// TrailBroken: the audit trail isn't whole.
 	TrailBroken rotation.FindingName = "TrailBroken"
 	// KeyRotated: a KMS key got new material.
 	KeyRotated rotation.FindingName = "KeyRotated"
+	// LateLogin: somebody has tried a credential that is refused already.
+	LateLogin rotation.FindingName = "LateLogin"
 )
 
 // Names lists every finding of this package, in the order of this file.
 func Names() []rotation.FindingName {
-	return []rotation.FindingName{PropagatingTooLong, RevokedTooEarly, ForeignCall, HumanAction, TrailBroken, KeyRotated}
+	return []rotation.FindingName{PropagatingTooLong, RevokedTooEarly, ForeignCall, HumanAction, TrailBroken, KeyRotated, LateLogin}
 }
 
 // Phase is one step of a rotation and how long it took.
@@ -63,9 +65,9 @@ func Record(ctx context.Context, l audit.Ledger, p rotation.Policy, r audit.Reco
 	all = slices.DeleteFunc(all, func(o audit.Record) bool { return o.Time.After(r.Time) })
 	t := trail{policy: p, all: all, now: r}
 	j := Judgement{Phase: t.phase()}
-	if r.ActorType == audit.Human && r.Phase == audit.ResultPhase {
-		j.add(t.finding(HumanAction, fmt.Sprintf("%s asked for %s, which came to %q", r.Actor, r.Step, r.Outcome),
-			"see that it was meant; who it was stands in CloudTrail, too"))
+	j.add(t.byAPerson())
+	if rotation.Step(r.Step) == rotation.StepReopen && r.Phase == audit.ResultPhase {
+		j.add(t.late())
 	}
 	if ended(r) {
 		switch rotation.Step(r.Step) {
@@ -88,6 +90,28 @@ func (j *Judgement) add(f *rotation.Finding) {
 	if f != nil {
 		j.Findings = append(j.Findings, *f)
 	}
+}
+
+// byAPerson tells what a person did. That a login was made again is told whoever
+// records it: a function does it for a person, and never by itself.
+func (t trail) byAPerson() *rotation.Finding {
+	r := t.now
+	waits := r.Outcome == string(rotation.Wait) || r.Outcome == string(rotation.Unknown)
+	recreated := rotation.Step(r.Step) == rotation.StepRecreate
+	if r.Phase != audit.ResultPhase || waits || (r.ActorType != audit.Human && !recreated) {
+		return nil
+	}
+	saw := fmt.Sprintf("%s asked for %s, which came to %q", r.Actor, r.Step, r.Outcome)
+	switch {
+	case recreated && r.ActorType == audit.Human:
+		saw = fmt.Sprintf("%s had the current login made again, which came to %q", r.Actor, r.Outcome)
+	case recreated:
+		saw = fmt.Sprintf("somebody had the current login made again by %s, which came to %q", r.Actor, r.Outcome)
+	}
+	for _, note := range r.Notes {
+		saw += "; " + note
+	}
+	return t.finding(HumanAction, saw, "see that it was meant; who it was stands in CloudTrail, too")
 }
 
 // ended tells the result that is the end of a step.

@@ -113,7 +113,12 @@ func TestRecord(t *testing.T) {
 		"a refusal that failed":    {append(rotated("10m", "", ""), did{at: "12m", step: rotation.StepDisable, rotation: "v2", from: "v1", to: "v2", outcome: "Keyturn.Conflict"}), nil},
 		"a version stored by hand": {[]did{{at: "5m", step: rotation.StepDisable, rotation: "v2", from: "v1", to: "v2"}}, nil},
 		"a person turns it back":   {back("20m", "25m", "26m")[:3], []string{"HumanAction: a asked for rollback"}},
-		"a second rotation":        {append(rotated("10m", "45m", "25h"), did{at: "721h", step: rotation.StepCreate, rotation: "v3", from: "v2", to: "v3"}, did{at: "722h", step: rotation.StepFinish, rotation: "v3", from: "v2", to: "v3"}), []string{"PropagatingTooLong: the new credential became current after 1h1m0s"}},
+		"a person makes a login again, from here": {[]did{{at: "5m", step: rotation.StepRecreate, rotation: "v2", from: "v1", to: "v2", by: audit.Human}},
+			[]string{`HumanAction: a had the current login made again, which came to "done"`}},
+		"a person makes a login again, by a function": {[]did{{at: "5m", step: rotation.StepRecreate, rotation: "v2", from: "v1", to: "v2"}},
+			[]string{`HumanAction: somebody had the current login made again by a, which came to "done"`}},
+		"a login that isn't proven everywhere yet": {[]did{{at: "5m", step: rotation.StepRecreate, rotation: "v2", from: "v1", to: "v2", by: audit.Human, outcome: "wait"}}, nil},
+		"a second rotation":                        {append(rotated("10m", "45m", "25h"), did{at: "721h", step: rotation.StepCreate, rotation: "v3", from: "v2", to: "v3"}, did{at: "722h", step: rotation.StepFinish, rotation: "v3", from: "v2", to: "v3"}), []string{"PropagatingTooLong: the new credential became current after 1h1m0s"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

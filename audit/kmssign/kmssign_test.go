@@ -43,11 +43,14 @@ func setup(t *testing.T) (*kmssign.Signer, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := api.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: key.KeyMetadata.KeyId})
+	public, err := kmssign.Public(t.Context(), api, *key.KeyMetadata.Arn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kmssign.Signer{API: api, Key: *key.KeyMetadata.Arn}, public.PublicKey
+	if _, err := kmssign.Public(t.Context(), api, *key.KeyMetadata.Arn+"0"); !fault.Is(err, fault.InvalidInput) || fault.HintOf(err) == "" {
+		t.Errorf("a key that isn't there: %v", err)
+	}
+	return &kmssign.Signer{API: api, Key: *key.KeyMetadata.Arn}, public
 }
 
 // rotate records one step of a rotation.
@@ -186,6 +189,19 @@ func TestWhatIsNoManifest(t *testing.T) {
 		bad.Tamper("manifests/2026-03-01.json", []byte(body))
 		if _, err := audit.Publish(t.Context(), bad, signer, secrets, noon.Add(24*time.Hour)); !fault.Is(err, fault.InvalidInput) {
 			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+func TestAPublicKeyThatIsNone(t *testing.T) {
+	t.Parallel()
+	_, public := setup(t)
+	if err := kmssign.CheckPublic(public); err != nil {
+		t.Error(err)
+	}
+	for _, no := range [][]byte{nil, []byte("key"), public[1:]} {
+		if err := kmssign.CheckPublic(no); !fault.Is(err, fault.InvalidInput) || fault.HintOf(err) == "" {
+			t.Errorf("%q: %v", no, err)
 		}
 	}
 }

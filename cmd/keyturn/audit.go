@@ -40,64 +40,6 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-func verifyCommand() *cobra.Command {
-	var t target
-	var known string
-	cmd := t.trailFlags(&cobra.Command{
-		Use: "verify SECRET-ARN", Short: "find changed, missing, reordered, truncated and foreign records", Args: exactly("SECRET-ARN"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ledger, err := t.trail(cmd)
-			if err != nil {
-				return err
-			}
-			var heads []audit.Head
-			if known != "" {
-				if heads, err = readHeads(known); err != nil {
-					return err
-				}
-			}
-			return verifyTrail(cmd, ledger, t.place(), args[0], heads)
-		},
-	})
-	cmd.Flags().StringVar(&known, "heads", "", "a file that keyturn audit heads has printed before: each of its heads has to be there still")
-	return cmd
-}
-
-// verifyTrail says that a trail is whole only if there is one: a mistyped ARN has
-// no wrong record either.
-func verifyTrail(cmd *cobra.Command, ledger audit.Ledger, place, secret string, known []audit.Head) error {
-	summary, err := audit.Verify(cmd.Context(), ledger, secret, known...)
-	var findings *audit.FindingsError
-	if asJSON(cmd) && (err == nil || errors.As(err, &findings)) {
-		if err := printJSON(cmd.OutOrStdout(), summary); err != nil {
-			return err
-		}
-	}
-	if errors.As(err, &findings) {
-		for _, f := range findings.Findings {
-			if asJSON(cmd) {
-				break
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), f)
-		}
-		return errFailed{fault.New(fault.InvalidInput, "the audit trail of %s isn't whole: %d findings", secret, len(findings.Findings)).
-			WithHint("compare the records above with a copy that was kept elsewhere, and find out who could write to %s", place)}
-	}
-	if err != nil {
-		return err
-	}
-	if len(summary.Chains) == 0 {
-		return errFailed{noRecord(place, secret)}
-	}
-	if asJSON(cmd) {
-		return nil
-	}
-	for _, chain := range summary.Chains {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s  %d records  %s\n", chain.RotationID, chain.Seq, chain.Hash)
-	}
-	return nil
-}
-
 func noRecord(place, secret string) error {
 	return fault.New(fault.InvalidInput, "%s holds no record of %s", place, secret).
 		WithHint("give the secret's full ARN, and the folder that the functions write to")

@@ -21,6 +21,8 @@ func localAWS(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = local.Close() }) // the script's verdict stands
 	useLocal(ts, local)
+	locals.Store(ts, local)
+	ts.Defer(func() { locals.Delete(ts) })
 }
 
 // useLocal sets what a shell would, to work on a local AWS.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -31,7 +33,7 @@ const functionLimit = 10 * time.Second
 
 var folders = []string{
 	"createSecret", "setSecret", "testSecret", "finishSecret", "adoptSecret", "drainCheck", "disableSecret",
-	"revokeSecret", "rollback", "abortSecret", "rotateSecret", "watchdog", "emergency", "cutSecret",
+	"revokeSecret", "rollback", "abortSecret", "rotateSecret", "watchdog", "emergency", "cutSecret", "audit",
 }
 
 var builtIn atomic.Pointer[string]
@@ -134,15 +136,19 @@ func (s *stage) deploy(ctx context.Context, ts *testscript.TestScript, name, fun
 	ts.Check(err)
 	file := ts.MkAbs("deployed.json")
 	ts.Check(os.WriteFile(file, doc.JSON(), 0o600))
+	key, err := kms.NewFromConfig(scriptConfig(ts)).CreateKey(ctx, &kms.CreateKeyInput{KeySpec: kmstypes.KeySpecEccNistP256, KeyUsage: kmstypes.KeyUsageTypeSignVerify})
+	ts.Check(err)
+	ts.Setenv("SIGNING_KEY", aws.ToString(key.KeyMetadata.Arn))
 	machine := "arn:aws:states:" + awsproto.Region + ":" + awsproto.Account + ":stateMachine:" + name
 	arns := map[string]string{}
 	for _, folder := range folders {
 		arns[folder] = "arn:aws:lambda:" + awsproto.Region + ":" + awsproto.Account + ":function:" + name + "-" + folder
 		ts.Check(s.local.Lambda.Register(lambda.Function{
 			Name: name + "-" + folder, Binary: filepath.Join(functions, folder), Timeout: functionLimit, MemoryMB: 128,
-			Env: []string{
+			Aliases: []string{deployment.Alias}, Env: []string{
 				deployment.EnvPolicy + "=" + file, deployment.EnvStateMachine + "=" + machine + "-rotation",
 				deployment.EnvEmergencyMachine + "=" + machine + "-emergency", deployment.EnvAuditBucket + "=trail",
+				deployment.EnvSigningKey + "=" + aws.ToString(key.KeyMetadata.Arn), deployment.EnvDeployment + "=" + name,
 			},
 		}))
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
@@ -31,16 +32,11 @@ func (t *target) functionName(zone, folder string) string {
 // askDeployment fills in what wasn't given: the watchdog's environment has the
 // settings, and the watchdog itself the policy that it works by.
 func (t *target) askDeployment(ctx context.Context) error {
-	api, name := lambda.NewFromConfig(t.cfg), t.functionName("", "watchdog")
-	out, err := api.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
+	name := t.functionName("", "watchdog")
+	env, err := t.environment(ctx, name)
 	if err != nil {
-		return t.notFound(err, name, "GetFunctionConfiguration")
+		return err
 	}
-	if out.Environment == nil || out.Environment.Error != nil {
-		return fault.New(fault.PermissionDenied, "the environment of function %s can't be read", name).
-			WithHint("you need kms:Decrypt on the key that it is encrypted with; or give --policy, --state-machine and --audit-bucket")
-	}
-	env := out.Environment.Variables
 	if t.settings.AuditDir == "" && t.settings.AuditBucket == "" {
 		t.settings.AuditBucket, t.settings.AuditDir = env[deployment.EnvAuditBucket], env[deployment.EnvAuditDir]
 	}
@@ -70,13 +66,44 @@ func (t *target) askDeployment(ctx context.Context) error {
 	return nil
 }
 
+// environment is what a function is told by its deployment.
+func (t *target) environment(ctx context.Context, name string) (map[string]string, error) {
+	api := lambda.NewFromConfig(t.cfg)
+	out, err := published(func(qualifier *string) (*lambda.GetFunctionConfigurationOutput, error) {
+		return api.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: qualifier})
+	})
+	if err != nil {
+		return nil, t.notFound(err, name, "GetFunctionConfiguration")
+	}
+	if out.Environment == nil || out.Environment.Error != nil {
+		return nil, fault.New(fault.PermissionDenied, "the environment of function %s can't be read", name).
+			WithHint("you need kms:Decrypt on the key that it is encrypted with; or give --policy, --state-machine and --audit-bucket")
+	}
+	return out.Environment.Variables, nil
+}
+
+// published asks for what the deployment's alias names, as its rules do: while a
+// deployment is going on $LATEST may be another release. A function without that
+// alias is asked for by its name alone.
+func published[T any](ask func(qualifier *string) (T, error)) (T, error) {
+	out, err := ask(aws.String(deployment.Alias))
+	var absent *types.ResourceNotFoundException
+	if errors.As(err, &absent) {
+		return ask(nil)
+	}
+	return out, err
+}
+
 // call invokes a function and reads its answer strictly.
 func (t *target) call(ctx context.Context, name string, event, answer any) error {
 	payload, err := json.Marshal(event)
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "writing the event for %s", name)
 	}
-	out, err := lambda.NewFromConfig(t.cfg).Invoke(ctx, &lambda.InvokeInput{FunctionName: &name, Payload: payload})
+	api := lambda.NewFromConfig(t.cfg)
+	out, err := published(func(qualifier *string) (*lambda.InvokeOutput, error) {
+		return api.Invoke(ctx, &lambda.InvokeInput{FunctionName: &name, Qualifier: qualifier, Payload: payload})
+	})
 	if err != nil {
 		return t.notFound(err, name, "InvokeFunction")
 	}
@@ -118,7 +145,7 @@ func (t *target) notFound(err error, name, action string) error {
 			"), check AWS_REGION and AWS_PROFILE, or give --policy, --state-machine and --audit-bucket"
 	case errors.As(err, &api) && strings.HasPrefix(api.ErrorCode(), "AccessDenied"):
 		f.Name = fault.PermissionDenied
-		f.Hint = "you need lambda:" + action + " on it; or give --policy, --state-machine and --audit-bucket"
+		f.Hint = "you need lambda:" + action + " on it and on its alias " + deployment.Alias + "; or give --policy, --state-machine and --audit-bucket"
 	}
 	return f
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyturn/keyturn/fault"
 )
@@ -58,6 +59,47 @@ func TestAskingADeploymentThatDoesntAnswer(t *testing.T) {
 			err := asked.askDeployment(t.Context())
 			if !fault.Is(err, tt.want) || !strings.Contains(fault.HintOf(err), tt.hint) {
 				t.Errorf("got %v (%s; hint %q), want %s and %q", err, fault.NameOf(err), fault.HintOf(err), tt.want, tt.hint)
+			}
+		})
+	}
+}
+
+// What a deployment publishes is under its alias; a function without one is asked
+// by its name.
+func TestFunctionsAreAskedByTheirAlias(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		alias bool
+		want  []string
+	}{
+		"with the alias":    {alias: true, want: []string{"GET live", "POST live"}},
+		"without the alias": {want: []string{"GET live", "GET ", "POST live", "POST "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked []string // one request at a time
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				qualifier := r.URL.Query().Get("Qualifier")
+				asked = append(asked, r.Method+" "+qualifier)
+				w.Header().Set("Content-Type", "application/json")
+				text := full
+				switch {
+				case qualifier != "" && !tt.alias:
+					w.Header().Set("X-Amzn-Errortype", "ResourceNotFoundException")
+					w.WriteHeader(http.StatusNotFound)
+					text = `{"Message":"no such alias"}`
+				case r.Method == http.MethodPost:
+					text = `{"policy":{}}`
+				}
+				_, _ = w.Write([]byte(text)) // the client is gone if this fails
+			}))
+			t.Cleanup(server.Close)
+			calls := target{name: "pay", cfg: aws.Config{
+				Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+			}}
+			_ = calls.askDeployment(t.Context()) // its policy is none
+			if diff := cmp.Diff(tt.want, asked); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
 			}
 		})
 	}

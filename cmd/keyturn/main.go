@@ -19,7 +19,7 @@ import (
 	"github.com/keyturn/keyturn/internal/lambdaentry"
 )
 
-// Exit codes, documented in docs/operating.md.
+// Exit codes, documented in docs/cli.md.
 const (
 	exitFailed = 1 // the command ran, and what it looked at isn't as it should be
 	exitError  = 2 // the command couldn't do its work
@@ -90,10 +90,11 @@ func command() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().Bool(jsonFlag, false, "print JSON: one object, or a line for each where there are many")
-	addGroup(root, "Begin:", demoCommand(), policyCommand(), planCommand(), completionCommand())
+	addGroup(root, "Begin:", demoCommand(), upCommand(), policyCommand(), planCommand(), completionCommand())
 	addGroup(root, "Rotate:", rotateCommand(), statusCommand(), adoptCommand(), pauseCommand())
 	addGroup(root, "When something is wrong:", rollbackCommand(), resumeCommand(), repairCommand(), emergencyCommand())
 	addGroup(root, "Look back:", auditCommand(), reportCommand())
+	addGroup(root, "Remove:", uninstallCommand())
 	return root
 }
 

@@ -33,6 +33,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"trail": trail, "tamper": tamper, "localaws": localAWS, "secret": secret, "failing": failing, "stolen": stolen,
 		"draining": draining, "pending": pending, "deploy": deploy, "world": world, "eventually": eventually, "restore": restore, "sleep": pause,
+		"manifest": manifest, "publickey": publickey, "copytrail": copytrail, "unsign": unsign, "shorten": shorten,
+		"rotating": rotating, "rotation": rotationIs,
 	}})
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/keyturn/keyturn/fault"
 )
 
-// jsonFlag is every command's; docs/operating.md has the shapes.
+// jsonFlag is every command's; docs/cli.md has the shapes.
 const jsonFlag = "json"
 
 func asJSON(cmd *cobra.Command) bool {

@@ -170,7 +170,7 @@ func TestRevokeFindsWhatCameBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		before, _ := w.picture(w.ctx)
-		w.fails(rotation.Engine.Revoke, c, fault.InvalidStage)
+		w.until(rotation.Engine.Revoke, c, rotation.Reopened)
 		survivor := w.connect(goes, "web")
 		execute(t, root, "ALTER ROLE "+goes.User+" NOLOGIN")
 		if err := s.CaughtUp(w.ctx); err != nil {

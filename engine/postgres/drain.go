@@ -71,7 +71,7 @@ func (t *target) neverSet(ctx context.Context) (bool, error) {
 // observe looks at every source. What can't be looked at is part of the answer,
 // not an error: it makes the look unknown.
 func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion string) (rotation.Observation, error) {
-	o := rotation.Observation{Subject: subject, Logged: true}
+	o := rotation.Observation{Subject: subject, Logged: true, Sessions: new(int)}
 	var before note
 	_ = json.Unmarshal([]byte(rotation.DrainMark(t.c.Cursor, subject)), &before) // "" on the first look
 	if err := t.useAdmin(ctx); err != nil {
@@ -99,13 +99,18 @@ func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion
 			continue
 		}
 		o.Holders = append(o.Holders, l.holders...)
+		*o.Sessions += l.clients
 		for application := range l.seen {
 			o.Sighted = append(o.Sighted, t.e.behaved(application, stays, "SHOW CLIENTS of pooler "+p.Address))
 		}
 		o.Looked = append(o.Looked, t.e.behaved("pooler "+p.Address, goes, "SHOW CLIENTS: no client of the old login"))
 	}
 	o.Mark = encode(now)
-	if t.e.evidence == nil || staysVersion == "" {
+	if t.e.evidence == nil {
+		return o, nil
+	}
+	t.observeTries(ctx, &o)
+	if staysVersion == "" {
 		return o, nil
 	}
 	reported, err := t.e.evidence.Seen(ctx, t.c.Secret, staysVersion)
@@ -118,6 +123,17 @@ func (t *target) observe(ctx context.Context, subject, goes, stays, staysVersion
 	return o, nil
 }
 
+// observeTries adds who has tried the login that goes while it was refused: its
+// consumer connects too seldom for a look to meet it.
+func (t *target) observeTries(ctx context.Context, o *rotation.Observation) {
+	tries, err := t.e.evidence.Seen(ctx, t.c.Secret, t.c.From)
+	if err != nil {
+		o.Unseen = append(o.Unseen, unseen("whether the old login was tried while it was refused", err))
+		return
+	}
+	o.Holders = append(o.Holders, rotation.Present(t.e.now(), tries)...)
+}
+
 // observeNode adds one node's sessions and login log.
 func (t *target) observeNode(ctx context.Context, o *rotation.Observation, node string, g goer, stays string, before, now note) {
 	l, err := t.lookAt(ctx, node, g, stays)
@@ -126,6 +142,7 @@ func (t *target) observeNode(ctx context.Context, o *rotation.Observation, node 
 		return
 	}
 	now.At[node] = l.at
+	*o.Sessions += len(l.pids)
 	o.Holders = append(o.Holders, l.holders...)
 	for _, p := range l.seen {
 		o.Sighted = append(o.Sighted, t.e.behaved(p.application, stays, "pg_stat_activity of "+node))

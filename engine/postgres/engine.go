@@ -16,6 +16,7 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
@@ -107,6 +108,12 @@ func (e *Engine) Identity(ctx context.Context, secret, version string) (string, 
 		return "", fault.Wrap(fault.InvalidInput, err, "reading version %s of %s", version, secret)
 	}
 	return doc.address() + "/" + doc.username, nil
+}
+
+// LoginOf is the login's name in what Identity returns.
+func LoginOf(identity string) string {
+	_, login, _ := strings.Cut(identity, "/")
+	return login
 }
 
 // behaved is evidence from a fresh connection.

@@ -44,6 +44,7 @@ func showRows(ctx context.Context, s *session, command string) ([]map[string]str
 
 // poolerLook is what one pooler's console shows of two logins.
 type poolerLook struct {
+	clients int              // on the login that goes
 	holders []string         // clients on the login that goes
 	seen    map[string]int64 // application names on the login that stays
 }
@@ -73,6 +74,7 @@ func (t *target) lookAtPooler(ctx context.Context, p PoolerSettings, goes, stays
 	}
 	for who, n := range counts {
 		look.holders = append(look.holders, fmt.Sprintf("%s (%d sessions)", who, n))
+		look.clients += n
 	}
 	slices.Sort(look.holders)
 	if len(look.holders) > 0 {

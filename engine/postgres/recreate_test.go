@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/pgtest"
@@ -137,4 +139,141 @@ func TestTheVersionBeforeVouchesForALostLogin(t *testing.T) {
 			t.Errorf("acts as %s, want %s", who, w.app.User)
 		}
 	})
+}
+
+// The snapshot is older than the first rotation: the clone isn't there, and the
+// login before it is alive again, by which AWSPREVIOUS vouches.
+func TestALostCloneIsMadeAgain(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newWorld(t, s, "")
+		w.set["mode"] = "pair"
+		root := w.root("postgres")
+		execute(t, root, "ALTER ROLE "+pgtest.Ident(w.app.User)+" CONNECTION LIMIT 17", "ALTER ROLE "+pgtest.Ident(w.app.User)+" SET statement_timeout = '41s'")
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		lost := w.login(version2)
+		if lost.User != w.app.User+"_clone" {
+			t.Fatalf("version 2 uses %s", lost.User)
+		}
+		before := settingsOf(t, w, lost.User)
+		execute(t, root, "DROP ROLE "+pgtest.Ident(lost.User), "COMMENT ON ROLE "+pgtest.Ident(w.app.User)+" IS NULL")
+		w.fails(recreate, w.change(version1, version2, 1), fault.Blocked) // nothing says whose rights it had
+		execute(t, root, "ALTER ROLE "+pgtest.Ident(w.app.User)+" LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(w.app.Password)))
+		c := w.change(version1, version2, 1)
+		w.until(recreate, c, rotation.Done)
+		if who := w.actsAs(lost); who != w.app.User {
+			t.Errorf("acts as %s, want %s", who, w.app.User)
+		}
+		if after := settingsOf(t, w, lost.User); after != before {
+			t.Errorf("settings %s, before %s", after, before)
+		}
+		if limit := ask(t, root, "SELECT rolconnlimit::text FROM pg_roles WHERE rolname = $1", lost.User); limit != "17" {
+			t.Errorf("%s connections, want 17", limit)
+		}
+		if res := w.until(recreate, c, rotation.Done); !res.Untouched {
+			t.Errorf("the second call changed it again: %+v", res)
+		}
+		// The next rotation takes the other one over, which is alive with its old
+		// password: it is drained first, and the clone stands by again.
+		w.seen.add("web", w.clock.Now)
+		w.head(version2, version3)
+		w.tail(version2, version3)
+		w.refused(w.app)
+		w.actsAs(w.login(version3))
+		if got := pairOf(t, w); got != w.app.User+"true "+lost.User+"false" {
+			t.Errorf("roles: %s", got)
+		}
+	})
+}
+
+// The snapshot is of the rotation before: both are there, and the current one is
+// locked under an older password.
+func TestTheBaseOfAPairGetsTheStoredPassword(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newWorld(t, s, "")
+		w.set["mode"] = "pair"
+		w.head(version1, version2)
+		w.tail(version1, version2)
+		w.head(version2, version3)
+		w.tail(version2, version3)
+		current, clone, root := w.login(version3), w.login(version2), w.root("postgres")
+		// As it was when version 2 was current.
+		comment := ask(t, root, "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", current.User)
+		execute(t, root,
+			"ALTER ROLE "+pgtest.Ident(current.User)+" NOLOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier("older")),
+			"COMMENT ON ROLE "+pgtest.Ident(current.User)+" IS "+pgtest.Literal(strings.ReplaceAll(comment, version3, version1)),
+			"ALTER ROLE "+pgtest.Ident(clone.User)+" LOGIN PASSWORD "+pgtest.Literal(pgtest.Verifier(clone.Password)))
+		w.until(recreate, w.change(version2, version3, 1), rotation.Done)
+		w.actsAs(current)
+		if text := ask(t, root, "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", current.User); !strings.Contains(text, version3) {
+			t.Errorf("its comment is %s", text)
+		}
+		// The clone is alive again, too: the next rotation drains it before it takes it over.
+		w.seen.add("web", w.clock.Now)
+		w.head(version3, version4)
+		w.tail(version3, version4)
+		w.refused(clone)
+		if got := pairOf(t, w); got != w.app.User+"false "+clone.User+"true" {
+			t.Errorf("roles: %s", got)
+		}
+	})
+}
+
+// A name alone gives no rights in pair mode either.
+func TestALostCloneGetsNoRightsThatNothingGivesIt(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newWorld(t, s, "")
+		theirs := cloned(t, w) // by AWS's sample functions, never rotated here
+		stored := func(version, user string) {
+			w.fields["username"], w.fields["password"] = user, "what-is-stored-for-it"
+			w.store.Add(w.arn, version, encodeJSON(t, w.fields))
+		}
+		stored(version2, theirs.User)
+		if err := w.fails(recreate, w.change(version1, version2, 1), fault.Blocked); !strings.Contains(err.Error(), "isn't ours") {
+			t.Errorf("a clone of others: %v", err)
+		}
+		w.connect(theirs, "web") // it has its password still
+		victim, err := s.CreateLogin(w.ctx, w.app.User+"_victim", "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored(version3, victim.User+"_clone")
+		if err := w.fails(recreate, w.change(version1, version3, 1), fault.Blocked); !strings.Contains(err.Error(), "may have the rights of "+victim.User) {
+			t.Errorf("a clone of another login: %v", err)
+		}
+		stored(version4, w.app.User+"_gone_clone")
+		if err := w.fails(recreate, w.change(version1, version4, 1), fault.Blocked); !strings.Contains(err.Error(), "doesn't exist") {
+			t.Errorf("a clone of nobody: %v", err)
+		}
+		if n := ask(t, w.root("postgres"), "SELECT count(*)::text FROM pg_roles WHERE rolname IN ($1, $2)", victim.User+"_clone", w.app.User+"_gone_clone"); n != "0" {
+			t.Errorf("%s logins were made", n)
+		}
+	})
+}
+
+const version4 = "44444444-4444-4444-8444-444444444444"
+
+// pairOf is who of a pair may log in.
+func pairOf(t *testing.T, w *world) string {
+	t.Helper()
+	return ask(t, w.root("postgres"), "SELECT string_agg(rolname || rolcanlogin, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname IN ($1, $2)",
+		w.app.User, w.app.User+"_clone")
+}
+
+// actsAs connects once and leaves no session behind, which a drain would wait for.
+func (w *world) actsAs(l pgtest.Login) string {
+	w.t.Helper()
+	conn := w.connect(l, "web")
+	defer func() { _ = conn.Close(w.ctx) }() // what was asked is answered
+	return ask(w.t, conn, "SELECT current_user::text")
+}
+
+// refused checks that a login doesn't work any more.
+func (w *world) refused(l pgtest.Login) {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.ctx, w.s.DSN(w.s.Primary, l))
+	if err == nil {
+		_ = conn.Close(w.ctx)
+		w.t.Errorf("login %s works", l.User)
+	}
 }

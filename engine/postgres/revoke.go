@@ -6,13 +6,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
 )
 
 // Revoke implements rotation.Engine: the password is destroyed and that is
 // proven on every node; then a login that keyturn made is dropped. The identity
 // and the logins of a pair stay, without LOGIN and password.
+//
+// A login that isn't disabled is left alone: somebody has let it in again, or a
+// failover has. That is Reopened, and the sequence goes back to draining.
 //
 // A login that something depends on is parked in the same state, and the notes
 // list what depends on it. DROP OWNED is never used: it takes what others have
@@ -38,13 +40,25 @@ func (e *Engine) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 	if err != nil {
 		return rotation.Result{}, err
 	}
+	if open, err := t.letsIn(ctx, lock); err != nil {
+		return rotation.Result{}, err
+	} else if open {
+		return t.reopened(), nil
+	}
 	left, err := t.empty(ctx, t.terminates())
 	if err != nil || len(left) > 0 {
 		return rotation.Result{Outcome: rotation.Wait, Missing: left, After: c.Policy.Poll}, err
 	}
-	lsn, err := t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) error { return t.forget(ctx, tx) })
+	open := false
+	lsn, err := t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) (err error) {
+		open, err = t.forget(ctx, tx)
+		return err
+	})
 	if err != nil {
 		return rotation.Result{}, err
+	}
+	if open {
+		return t.reopened(), nil
 	}
 	if behind, err := t.replayed(ctx, lsn); err != nil || len(behind) > 0 {
 		return rotation.Result{Outcome: rotation.Wait, Missing: behind, After: c.Policy.Poll}, err
@@ -68,23 +82,51 @@ func (e *Engine) Revoke(ctx context.Context, c rotation.Change) (rotation.Result
 	return res, nil
 }
 
-// forget destroys the password, in the locked transaction.
-func (t *target) forget(ctx context.Context, tx pgx.Tx) error {
+// letsIn reports a login that has to be refused before it is destroyed, and isn't.
+// A run that may not act is told so first.
+func (t *target) letsIn(ctx context.Context, lock string) (open bool, err error) {
+	_, err = t.locked(ctx, lock, func(ctx context.Context, tx pgx.Tx) error {
+		r, err := readRole(ctx, tx, t.from.username)
+		if err != nil {
+			return err
+		}
+		if open = t.open(r); !open {
+			return errNothing
+		}
+		if err := t.guard(ctx, tx, r, t.c.From); err != nil {
+			return err
+		}
+		return errNothing
+	})
+	return open, err
+}
+
+// open leaves out what was never current: nobody has to have refused that.
+func (t *target) open(r *role) bool { return r != nil && r.login && !t.c.Unpresented }
+
+func (t *target) reopened() rotation.Result {
+	return rotation.Result{
+		Outcome: rotation.Reopened, After: t.c.Policy.Poll,
+		Missing: []string{"login " + t.from.username + " isn't disabled any more: it was let in again, or a failover has undone it"},
+	}
+}
+
+// forget destroys the password, in the locked transaction, unless the login is open.
+func (t *target) forget(ctx context.Context, tx pgx.Tx) (open bool, err error) {
 	r, err := readRole(ctx, tx, t.from.username)
 	if err != nil {
-		return err
-	}
-	if r != nil && r.login && !t.c.Unpresented {
-		return fault.New(fault.InvalidStage, "login %s isn't disabled", r.name).
-			WithHint("disable comes before revoke, with a hold between; a failover may have undone it: disable again")
+		return false, err
 	}
 	if err := t.guard(ctx, tx, r, t.c.From); err != nil {
-		return err
+		return false, err
+	}
+	if t.open(r) {
+		return true, errNothing
 	}
 	if r == nil {
-		return nil
+		return false, nil
 	}
-	return run(ctx, tx, "destroying the password of "+r.name, "ALTER ROLE "+ident(r.name)+" NOLOGIN PASSWORD NULL VALID UNTIL 'infinity'")
+	return false, run(ctx, tx, "destroying the password of "+r.name, "ALTER ROLE "+ident(r.name)+" NOLOGIN PASSWORD NULL VALID UNTIL 'infinity'")
 }
 
 // drop removes a login that keyturn made for one version. A plain DROP ROLE is

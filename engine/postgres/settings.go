@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,12 +101,15 @@ type Settings struct {
 	// the system's.
 	RootCAFile string `json:"root_ca_file"`
 	// Identity asserts whose rights every login has; empty means: found out.
-	Identity         string        `json:"identity"`
-	CloneSuffix      string        `json:"clone_suffix"` // default _clone
-	LoginLog         LoginLogFiles `json:"login_log"`
-	ConnectTimeout   Duration      `json:"connect_timeout"`   // default 5s
-	LockTimeout      Duration      `json:"lock_timeout"`      // default 3s
-	StatementTimeout Duration      `json:"statement_timeout"` // default 10s
+	Identity    string        `json:"identity"`
+	CloneSuffix string        `json:"clone_suffix"` // default _clone
+	LoginLog    LoginLogFiles `json:"login_log"`
+	// LogGroups are the CloudWatch log groups of the nodes' logs: they tell of who
+	// tries a login that is refused already.
+	LogGroups        []string `json:"log_groups"`
+	ConnectTimeout   Duration `json:"connect_timeout"`   // default 5s
+	LockTimeout      Duration `json:"lock_timeout"`      // default 3s
+	StatementTimeout Duration `json:"statement_timeout"` // default 10s
 	// PreparedGrace is how long a prepared transaction of the identity may stay
 	// open before it counts as forgotten; default 1m. Members can finish it.
 	PreparedGrace Duration `json:"prepared_grace"`
@@ -142,7 +146,7 @@ func ParseSettings(raw json.RawMessage) (Settings, error) {
 		"mode": &s.Mode, "adopt": &s.Adopt, "owner": &s.Owner, "hosts": &s.Hosts, "replicas": &s.Replicas,
 		"poolers": &s.Poolers, "admin": &s.Admin, "allow_plaintext": &s.AllowPlaintext,
 		"root_ca_file": &s.RootCAFile, "identity": &s.Identity, "clone_suffix": &s.CloneSuffix,
-		"login_log": &s.LoginLog, "connect_timeout": &s.ConnectTimeout, "lock_timeout": &s.LockTimeout,
+		"login_log": &s.LoginLog, "log_groups": &s.LogGroups, "connect_timeout": &s.ConnectTimeout, "lock_timeout": &s.LockTimeout,
 		"statement_timeout": &s.StatementTimeout, "prepared_grace": &s.PreparedGrace,
 	}
 	var fields map[string]json.RawMessage
@@ -221,7 +225,7 @@ func (s *Settings) validate() []error {
 	if n := len(s.Replicas) + len(s.Poolers); n > mostNodes {
 		add("settings \"replicas\" and \"poolers\" name %d addresses: at most %d fit into a step's time", n, mostNodes)
 	}
-	return slices.Concat(errs, s.checkNames(), s.checkTimes(), s.checkProxy())
+	return slices.Concat(errs, s.checkNames(), s.checkLogGroups(), s.checkTimes(), s.checkProxy())
 }
 
 // checkNames refuses what PostgreSQL would cut, and what quoting would lose.
@@ -240,6 +244,25 @@ func (s *Settings) checkNames() []error {
 	}
 	if s.CloneSuffix == "" {
 		errs = append(errs, errors.New("setting \"clone_suffix\" must have 1 to 20 bytes"))
+	}
+	return errs
+}
+
+// logGroup is a name that CloudWatch Logs takes (API reference, CreateLogGroup).
+var logGroup = regexp.MustCompile(`^[A-Za-z0-9_/.#-]{1,512}$`)
+
+func (s *Settings) checkLogGroups() []error {
+	var errs []error
+	for i, name := range s.LogGroups {
+		if !logGroup.MatchString(name) {
+			errs = append(errs, fmt.Errorf("setting \"log_groups\": %q is no name of a log group, as /aws/rds/instance/NAME/postgresql is", name))
+		}
+		if slices.Contains(s.LogGroups[:i], name) {
+			errs = append(errs, fmt.Errorf("setting \"log_groups\" lists %s twice", name))
+		}
+	}
+	if n := len(s.LogGroups); n > mostNodes {
+		errs = append(errs, fmt.Errorf("setting \"log_groups\" lists %d groups, at most %d", n, mostNodes))
 	}
 	return errs
 }

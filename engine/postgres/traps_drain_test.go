@@ -70,6 +70,9 @@ func TestTrap4APartySeenOnTheNewLoginIsEvidence(t *testing.T) {
 		if strings.Join(res.Missing, "") != "web@127.0.0.1 on "+s.Primary.Address()+" (1 sessions)" {
 			t.Errorf("missing: %q", res.Missing)
 		}
+		if res.Sessions == nil || *res.Sessions != 1 {
+			t.Errorf("%v sessions are counted, want 1", res.Sessions)
+		}
 		c.Cursor = res.Cursor
 		_ = old.Close(w.ctx)
 		w.connect(w.login(version2), "web")
@@ -101,6 +104,9 @@ func TestTrap5WithoutTheRightToSeeItIsUnknown(t *testing.T) {
 		res := w.until(rotation.Engine.Drain, w.change(version1, version2, 2), rotation.Unknown)
 		if !strings.Contains(strings.Join(res.Missing, "\n"), "pg_read_all_stats") {
 			t.Errorf("missing: %q", res.Missing)
+		}
+		if res.Sessions != nil {
+			t.Errorf("%d sessions are counted by a look that couldn't see", *res.Sessions)
 		}
 	})
 }

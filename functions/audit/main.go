@@ -5,14 +5,14 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/keyturn/keyturn/internal/deployment/reporting"
+	"github.com/keyturn/keyturn/internal/deployment/auditing"
 	"github.com/keyturn/keyturn/internal/lambdaentry"
 )
 
 func main() { lambdaentry.Run(build) }
 
 func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
-	a, err := reporting.Auditor(log)
+	a, err := auditing.Auditor(log)
 	if err != nil {
 		return nil, err
 	}

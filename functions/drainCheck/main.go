@@ -16,5 +16,5 @@ func build(_ context.Context, log *slog.Logger) (lambdaentry.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lambdaentry.Step(r.Drain), nil
+	return lambdaentry.Drain(r, deployment.Metrics()), nil
 }

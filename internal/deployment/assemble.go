@@ -96,7 +96,7 @@ func Kinds() map[string]compile.Kind {
 			Validate: func(settings json.RawMessage) error { _, err := postgres.ParseSettings(settings); return err },
 			Needs: func(settings json.RawMessage) compile.Needs {
 				s, _ := postgres.ParseSettings(settings) // validated
-				return compile.Needs{Secrets: s.Reads(), Files: s.Files()}
+				return compile.Needs{Secrets: s.Reads(), Files: s.Files(), LogGroups: s.LogGroups}
 			},
 		},
 	}
@@ -112,7 +112,7 @@ func (e evidence) Seen(ctx context.Context, secret, version string) ([]rotation.
 	}
 	seen := make([]rotation.Evidence, 0, len(sightings))
 	for _, s := range sightings {
-		seen = append(seen, rotation.Evidence{Party: s.Party, Digest: s.Digest, By: s.By, Proof: rotation.Proof(s.Proof), At: s.At})
+		seen = append(seen, rotation.Evidence{Party: s.Party, Digest: s.Digest, By: s.By, Proof: rotation.Proof(s.Proof), At: s.At, Expires: s.Expires})
 	}
 	return seen, nil
 }

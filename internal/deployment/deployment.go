@@ -9,9 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/keyturn/keyturn/audit"
+	"github.com/keyturn/keyturn/engine/postgres"
 	"github.com/keyturn/keyturn/fault"
+	"github.com/keyturn/keyturn/internal/lambdaentry"
+	"github.com/keyturn/keyturn/internal/metrics"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -36,6 +42,9 @@ const (
 	// EnvAuditDir is their folder, where there is no bucket.
 	EnvAuditDir = "KEYTURN_AUDIT_DIR"
 )
+
+// Alias is the qualifier under which a deployment publishes its functions.
+const Alias = "live"
 
 // Settings are a function's environment, read and complete.
 type Settings struct {
@@ -97,4 +106,51 @@ func build(function string, log *slog.Logger, startsRuns bool) (*rotation.Rotato
 		return nil, err
 	}
 	return Assemble(cfg, settings, Actor{Name: function, Type: audit.Controller, Lines: os.Stdout}, log)
+}
+
+// Lateness builds the parts of the function that hears of logins which are tried
+// while they are refused.
+func Lateness(function string, log *slog.Logger) (lambdaentry.Lateness, error) {
+	settings, err := ReadSettings(os.Getenv, false)
+	if err != nil {
+		return lambdaentry.Lateness{}, err
+	}
+	cfg, err := AWSConfig(os.Getenv)
+	if err != nil {
+		return lambdaentry.Lateness{}, err
+	}
+	return AssembleLateness(cfg, settings, Actor{Name: function, Type: audit.Controller, Lines: os.Stdout}, log)
+}
+
+// AssembleLateness puts the parts of that function together.
+func AssembleLateness(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (lambdaentry.Lateness, error) {
+	r, err := Assemble(cfg, s, actor, log)
+	if err != nil {
+		return lambdaentry.Lateness{}, err
+	}
+	ledger, evidence := Trail(cfg, s)
+	return lambdaentry.Lateness{
+		Rotator: r, Ledger: ledger, Evidence: evidence, LogGroups: logGroups, Refused: refusedLogin, Login: postgres.LoginOf, Now: r.Now, Log: log,
+	}, nil
+}
+
+func logGroups(p rotation.Policy) []string {
+	if p.Kind != postgres.Kind {
+		return nil
+	}
+	s, err := postgres.ParseSettings(p.Settings)
+	if err != nil {
+		return nil // no step of that secret begins either
+	}
+	return s.LogGroups
+}
+
+func refusedLogin(line string) (login, address string, at time.Time, ok bool) {
+	r, ok := postgres.ParseRefusedLogin(line)
+	return r.Login, r.Address, r.At, ok
+}
+
+// Metrics writes a function's to its log. Without a deployment's name nothing is written.
+func Metrics() metrics.Writer {
+	return metrics.Writer{To: os.Stdout, Deployment: os.Getenv(EnvDeployment)}
 }

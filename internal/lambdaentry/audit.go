@@ -153,38 +153,25 @@ func (a Auditor) measure(ctx context.Context, j detect.Judgement) {
 	}
 }
 
-// trailCall is CloudTrail's record of a call (user guide, "record contents").
-type trailCall struct {
-	EventName string `json:"eventName"`
-	ErrorCode string `json:"errorCode"`
-	SourceIP  string `json:"sourceIPAddress"`
-	User      struct {
-		Type string `json:"type"`
-		ARN  string `json:"arn"`
-	} `json:"userIdentity"`
-	Request struct {
-		SecretID string `json:"secretId"`
-	} `json:"requestParameters"`
-}
-
 // call reports a change of a managed secret. The rule leaves out our own roles.
 func (a Auditor) call(ctx context.Context, e auditEvent) (auditAnswer, error) {
-	var c trailCall
+	var c detect.Call
 	if err := strictjson.DecodeKnown(e.Detail, &c); err != nil {
 		return auditAnswer{}, fault.New(fault.InvalidInput, "the event's detail can't be read: %s", err)
 	}
-	arn, err := a.managed(ctx, c.Request.SecretID)
+	arn, err := a.managed(ctx, c.Secret())
 	if arn == "" || err != nil {
 		return auditAnswer{}, err
 	}
-	saw := fmt.Sprintf("%s called %s from %s", cmp.Or(c.User.ARN, c.User.Type, "somebody"), c.EventName, cmp.Or(c.SourceIP, "an unknown address"))
-	if c.ErrorCode != "" {
-		saw += ", which was refused: " + c.ErrorCode
+	policy, err := a.Policies.Policy(arn)
+	if err != nil {
+		return auditAnswer{}, err
 	}
-	return auditAnswer{Findings: []rotation.Finding{{
-		Name: detect.ForeignCall, Secret: arn, Since: a.Now().UTC(), Saw: saw,
-		Do: "see that it was meant (docs/operating.md, Somebody wrote to a managed secret by hand); keyturn status shows what follows",
-	}}}, nil
+	policy.Secret = arn
+	if f := detect.Foreign(c, policy, a.Now()); f != nil {
+		return auditAnswer{Findings: []rotation.Finding{*f}}, nil
+	}
+	return auditAnswer{}, nil
 }
 
 // managed resolves what a call named: a name, an ARN, or an ARN without its last

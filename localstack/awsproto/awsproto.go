@@ -44,7 +44,7 @@ func Errorf(code, format string, args ...any) *Error {
 
 // JSONService is a service that speaks AWS JSON.
 type JSONService interface {
-	// TargetPrefix is what stands before the dot in X-Amz-Target.
+	// TargetPrefix is what stands before the last dot in X-Amz-Target.
 	TargetPrefix() string
 	// Call runs one action; body is its JSON input. The output is marshalled
 	// as it is: use Time for timestamps.
@@ -73,12 +73,21 @@ func Decode(body []byte, into any) error {
 	return nil
 }
 
+// CutTarget cuts a service's prefix from the action in X-Amz-Target. Some prefixes
+// have dots themselves, such as CloudTrail's.
+func CutTarget(target string) (prefix, action string) {
+	if i := strings.LastIndex(target, "."); i >= 0 {
+		return target[:i], target[i+1:]
+	}
+	return target, ""
+}
+
 // maxBody bounds a request, in bytes; no action's input comes near.
 const maxBody = 8 << 20
 
 // ServeJSON answers one AWS JSON request.
 func ServeJSON(w http.ResponseWriter, r *http.Request, s JSONService) {
-	_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	_, action := CutTarget(r.Header.Get("X-Amz-Target"))
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	var out any
 	switch {

@@ -60,6 +60,7 @@ func init() { //nolint:gochecknoinits // the table refers to functions that refe
 		"AWS::SQS::Queue":                       {words("KmsMasterKeyId MessageRetentionPeriod"), makeQueue},
 		"AWS::SQS::QueuePolicy":                 {words("PolicyDocument Queues"), makeQueuePolicy},
 		"AWS::Logs::LogGroup":                   {words("KmsKeyId RetentionInDays LogGroupName"), makeLogGroup},
+		"AWS::Logs::SubscriptionFilter":         {words("DestinationArn FilterName FilterPattern LogGroupName"), makeSubscription},
 		"AWS::IAM::Role":                        {words("AssumeRolePolicyDocument Path PermissionsBoundary Policies"), makeRole},
 		"AWS::EC2::SecurityGroup":               {words("GroupDescription SecurityGroupEgress VpcId"), makeSecurityGroup},
 		"AWS::Lambda::Function":                 {words("Architectures Code Description Environment FunctionName Handler LoggingConfig MemorySize Role Runtime Timeout VpcConfig"), makeFunction},

@@ -142,6 +142,11 @@ func (d *deployment) checkPermissions() error {
 					errs = append(errs, fmt.Errorf("rule %s may not invoke %s", id, t.Arn))
 				}
 			}
+		case "AWS::Logs::SubscriptionFilter":
+			from := arn("logs", "log-group:"+r.text("LogGroupName")+":*")
+			if f := r.text("DestinationArn"); !d.permitted(f, "logs.amazonaws.com", from) {
+				errs = append(errs, fmt.Errorf("subscription %s: CloudWatch Logs may not invoke %s", id, f))
+			}
 		case "AWS::SecretsManager::RotationSchedule":
 			if f := r.text("RotationLambdaARN"); !d.permitted(f, "secretsmanager.amazonaws.com", "") {
 				errs = append(errs, fmt.Errorf("rotation %s: Secrets Manager may not invoke %s", id, f))

@@ -157,7 +157,7 @@ func (s *Service) launch(e *execution, from asl.Checkpoint, again bool) {
 	e.stopped = time.Time{}
 	input := []byte(e.document.Input)
 	env := asl.Environment{
-		Clock: s.config.Clock, TaskClock: asl.RealTime{}, Random: s.config.Random, Task: s.task,
+		Clock: s.config.Clock, TaskClock: asl.RealTime{}, Random: s.config.Random, Task: s.taskOf(e.machine.role),
 		Recorder: func(event asl.Event) { s.record(e, event) },
 		Context: asl.Context{
 			ExecutionID: e.arn, ExecutionName: e.name, StateMachineID: e.machine.arn, StateMachineName: e.machine.name,

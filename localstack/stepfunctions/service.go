@@ -21,6 +21,7 @@ import (
 	"github.com/keyturn/keyturn/localstack/awsproto"
 	"github.com/keyturn/keyturn/localstack/clock"
 	"github.com/keyturn/keyturn/localstack/host"
+	"github.com/keyturn/keyturn/localstack/stepfunctions/asl"
 )
 
 // Config sets up the service. Only what a definition uses must be set.
@@ -42,6 +43,9 @@ type Config struct {
 	// TaskFault is called before and after every API call that a state makes by
 	// itself, with the API's name for it; its error is the call's answer.
 	TaskFault func(ctx context.Context, action string, before bool) error
+	// OnTask is told of every call that a state makes, with its machine's role; see
+	// OnState.
+	OnTask func(role string, call asl.TaskCall)
 	// Random spreads retries with JitterStrategy FULL; math/rand if nil.
 	Random func() float64
 	// Dir is where the service makes a folder for what executions leave behind,

@@ -17,6 +17,16 @@ import (
 	"github.com/keyturn/keyturn/localstack/stepfunctions/asl"
 )
 
+// taskOf runs the Tasks of a machine, and tells of each.
+func (s *Service) taskOf(role string) func(context.Context, asl.TaskCall) ([]byte, *asl.Error) {
+	return func(ctx context.Context, call asl.TaskCall) ([]byte, *asl.Error) {
+		if s.config.OnTask != nil {
+			s.config.OnTask(role, call)
+		}
+		return s.task(ctx, call)
+	}
+}
+
 // task runs one Task.
 func (s *Service) task(ctx context.Context, call asl.TaskCall) ([]byte, *asl.Error) {
 	if call.SDK {

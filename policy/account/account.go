@@ -76,6 +76,9 @@ type Secret struct {
 	// Files are the paths, from keyturn.yaml's folder, of files that its engine
 	// reads; the deployment puts them into the functions' package.
 	Files []string
+	// LogGroups are the names of the CloudWatch log groups that tell of tries to
+	// use a credential which is refused.
+	LogGroups []string
 }
 
 // Defaults are what a file without the block says.

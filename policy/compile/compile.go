@@ -108,6 +108,8 @@ type Kind struct {
 type Needs struct {
 	Secrets []string // ARNs
 	Files   []string // paths, as the settings name them
+	// LogGroups are the names of CloudWatch log groups, of which a subscription is read.
+	LogGroups []string
 }
 
 // base is what holds where neither the file nor the kind says anything.
@@ -157,7 +159,7 @@ func source(name string, text []byte, kinds map[string]Kind) (account.Account, e
 	for i := range a.Secrets {
 		if needs := kinds[a.Secrets[i].Kind].Needs; needs != nil {
 			n := needs(a.Secrets[i].Settings)
-			a.Secrets[i].Reads, a.Secrets[i].Files = n.Secrets, n.Files
+			a.Secrets[i].Reads, a.Secrets[i].Files, a.Secrets[i].LogGroups = n.Secrets, n.Files, n.LogGroups
 		}
 	}
 	var err error

@@ -76,7 +76,7 @@ func (b *builder) zoneAlarms() {
 		}
 		name := func(what string) string { return what + dashed(z.Name) }
 		b.alarm(alarm{name: name("runs"), why: "A rotation ended in RotationAborted or RotationStuck, or an emergency failed: its cause says what to mend.", series: runs, period: five, periods: 1, missing: fine})
-		for part, folders := range map[string][]string{"head": headFunctions, "tail": zoneFunctions[len(headFunctions):]} {
+		for part, folders := range map[string][]string{"head": headFunctions, "tail": z.folders()[len(headFunctions):]} {
 			b.alarm(alarm{name: name(part + "-errors"), why: "Steps keep failing: their log says by which fault.", series: lambdas(z, "Errors", folders), period: quarter, periods: 1, threshold: 25, missing: fine})
 			b.alarm(alarm{name: name(part + "-throttles"), why: "Lambda refuses to run steps: the account's concurrency is used up.", series: lambdas(z, "Throttles", folders), period: five, periods: 3, missing: fine})
 		}

@@ -3,6 +3,7 @@ package keyturn
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/jsii-runtime-go"
@@ -45,7 +46,7 @@ func (b *builder) dashboard() {
 
 func folders(z *zone) []string {
 	var all []string
-	for _, folder := range append(ZoneFunctions(), controlFunctions...) {
+	for _, folder := range slices.Concat(zoneFunctions, []string{LogFunction}, controlFunctions) {
 		if z.functions[folder] != nil {
 			all = append(all, folder)
 		}

@@ -38,9 +38,10 @@ var descriptions = map[string]string{
 	"emergency":     "Labels and runs of an emergency",
 	"abortSecret":   "Ends a rotation that failed before promotion",
 	"audit":         "Watches the audit trail and signs its daily manifest",
+	LogFunction:     "Lets a login in again that is held and that somebody has tried",
 }
 
-// ZoneFunctions lists the folders of the functions that a zone has.
+// ZoneFunctions lists the folders of the functions that every zone has.
 func ZoneFunctions() []string { return slices.Clone(zoneFunctions) }
 
 // ControlFunctions lists the folders of those that are deployed once.

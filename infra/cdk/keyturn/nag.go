@@ -19,7 +19,7 @@ var acceptedBy = map[string][]accepted{
 	"AWS::IAM::Role": {
 		{
 			"AwsSolutions-IAM5", "Objects of the audit trail are named for rotations that are still to come. The prefix bounds them, and the bucket's policy lets nothing be changed or deleted.",
-			`/^Resource::<.*AuditBucket.*\.Arn>\/(records|heads|refusals|evidence|manifests)\/\*$/g`,
+			`/^Resource::<.*AuditBucket.*\.Arn>\/(records|heads|refusals|evidence|evidence\/\*\/late-login|manifests)\/\*$/g`,
 		},
 		{"AwsSolutions-IAM5", "Executions are named when they start. The state machine bounds them.", `/^Resource::.*:execution:.*:\*$/g`},
 		{

@@ -20,10 +20,14 @@ const (
 	Rotator Target = "rotator"
 	// Trail is the audit trail: records and heads of chains.
 	Trail Target = "trail"
+	// Records is the part of it that goes on with a chain that another has begun.
+	Records Target = "records"
 	// Refusals are the logins that servers refused, which bound further tries.
 	Refusals Target = "refusals"
 	// Evidence is what consumers have written about themselves.
 	Evidence Target = "evidence"
+	// LateEvidence is what tells a drain of who has tried a login that is held.
+	LateEvidence Target = "late-evidence"
 	// Manifests are the daily signed lists of chain heads.
 	Manifests Target = "manifests"
 	// Machines are the rotation state machines; Runs are their executions.
@@ -68,6 +72,9 @@ var (
 	// journal is what every act needs: a record before it and one after it, each
 	// chained to the last one.
 	journal = Permission{Trail, []string{putObject, getObject, listBucket}}
+	// laterJournal is that of steps which never come first: they act only after the
+	// intent of create is recorded, which begins the chain.
+	laterJournal = Permission{Records, []string{putObject, getObject, listBucket}}
 	// logins bounds failed logins: what was refused is listed, not read.
 	logins = Permission{Refusals, []string{putObject, listBucket}}
 	// reports of consumers about the new credential.
@@ -92,9 +99,9 @@ var permissions = map[string][]Permission{
 	"createSecret": rows(ask, Permission{Managed, []string{describe, getValue, label}}, Permission{ByMachine, []string{putValue}},
 		engine, journal, logins),
 	// The machine calls these three for what it drives itself, and only for that.
-	"setSecret":    rows(nil, Permission{ByMachine, []string{describe, getValue, label}}, engine, journal, logins, reports),
-	"testSecret":   rows(nil, Permission{ByMachine, []string{describe, getValue, label}}, engine, journal, logins),
-	"finishSecret": rows(nil, Permission{ByMachine, []string{describe, getValue, label}}, engine, journal, logins),
+	"setSecret":    rows(nil, Permission{ByMachine, []string{describe, getValue, label}}, engine, laterJournal, logins, reports),
+	"testSecret":   rows(nil, Permission{ByMachine, []string{describe, getValue, label}}, engine, laterJournal, logins),
+	"finishSecret": rows(nil, Permission{ByMachine, []string{describe, getValue, label}}, engine, laterJournal, logins),
 	// Secrets Manager's four steps, in one function.
 	"rotateSecret": rows(nil, Permission{ByStore, []string{describe, getValue, putValue, label}}, engine, journal, logins, reports),
 	// The tail. Where it ends, the rotation that has waited for it is asked for.
@@ -105,7 +112,11 @@ var permissions = map[string][]Permission{
 	"revokeSecret":  rows(ask, Permission{Managed, []string{describe, getValue, label}}, engine, journal, logins),
 	"rollback":      rows(nil, Permission{Managed, []string{describe, getValue, label}}, engine, journal, logins),
 	// What an emergency does at the target: it writes no label.
-	"cutSecret": rows(nil, Permission{Managed, []string{describe, getValue}}, engine, journal, logins, reports),
+	"cutSecret": rows(nil, Permission{Managed, []string{describe, getValue}}, engine, journal, logins),
+	// Lets a held login in again that somebody has tried: of the secrets that name
+	// the log groups of their database.
+	LogFunction: rows(nil, Permission{Managed, []string{describe, getValue, label}}, engine, journal,
+		Permission{Refusals, []string{putObject}}, Permission{LateEvidence, []string{putObject}}),
 
 	// Outside: labels and runs, and no value of any secret.
 	"abortSecret": rows(nil, Permission{Managed, []string{describe, label}}, journal,

@@ -33,12 +33,12 @@ func (b *builder) rules() {
 	b.auditRules()
 	b.findingsRule()
 	for _, z := range b.zones {
-		if z.VPC != "" {
+		if b.subscriptions(z); z.VPC != "" {
 			b.pings(z)
 		}
 	}
 	for _, folder := range slices.DeleteFunc(ControlFunctions(), func(f string) bool { return !retries(f) }) {
-		b.invoking(b.control.functions[folder])
+		b.invoking(b.control, b.control.functions[folder])
 	}
 }
 
@@ -142,7 +142,7 @@ func (b *builder) findingsRule() {
 // there are new ones (developer guide, "Lambda function states").
 func (b *builder) pings(z *zone) {
 	n := 0
-	for some := range slices.Chunk(zoneFunctions, mostTargets) {
+	for some := range slices.Chunk(z.folders(), mostTargets) {
 		n++
 		var to []target
 		for _, folder := range some {
@@ -205,17 +205,19 @@ func (b *builder) rule(id, name string, w when, to ...target) {
 	}
 }
 
-// retries tells the functions that rules call with something that counts.
-func retries(folder string) bool { return folder == "watchdog" || folder == "audit" }
+// retries tells the functions that are called with something that counts.
+func retries(folder string) bool {
+	return folder == "watchdog" || folder == "audit" || folder == LogFunction
+}
 
 // invoking says what becomes of an event on which a function fails. The watchdog
-// looks again in a minute; the audit function must miss none.
-func (b *builder) invoking(f *function) {
-	tries, age := 0, freshAge
-	if f.folder == "audit" {
-		tries, age = 2, auditAge
+// looks again in a minute; the others must miss none.
+func (b *builder) invoking(z *zone, f *function) {
+	tries, age := 2, auditAge
+	if f.folder == "watchdog" {
+		tries, age = 0, freshAge
 	}
-	awslambda.NewCfnEventInvokeConfig(b.control.scope, jsii.String(f.folder+"Invoking"), &awslambda.CfnEventInvokeConfigProps{
+	awslambda.NewCfnEventInvokeConfig(z.scope, jsii.String(f.folder+"Invoking"), &awslambda.CfnEventInvokeConfigProps{
 		FunctionName: &f.name, Qualifier: f.alias.AliasName(),
 		MaximumRetryAttempts: jsii.Number(tries), MaximumEventAgeInSeconds: jsii.Number(age),
 		DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{

@@ -170,6 +170,7 @@ func TestPings(t *testing.T) {
 	for _, folder := range keyturn.ZoneFunctions() {
 		want["pay-core-"+folder], want["pay-edge-"+folder] = 1, 1
 	}
+	want["pay-core-lateLogin"] = 1
 	if diff := cmp.Diff(want, pinged); diff != "" {
 		t.Errorf("pings (-want +got):\n%s", diff)
 	}

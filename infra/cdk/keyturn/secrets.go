@@ -134,12 +134,12 @@ func (b *builder) writers(z *zone, s account.Secret) []string {
 	var arns []string
 	add := func(functions map[string]*function, folders []string) {
 		for _, folder := range folders {
-			if f := functions[folder]; f != nil && writes(folder, s) {
+			if f := functions[folder]; f != nil && writes(folder, s) && (folder != LogFunction || len(s.LogGroups) > 0) {
 				arns = append(arns, *f.role.AttrArn())
 			}
 		}
 	}
-	add(z.functions, zoneFunctions)
+	add(z.functions, z.folders())
 	add(b.control.functions, controlFunctions)
 	return arns
 }
@@ -147,8 +147,7 @@ func (b *builder) writers(z *zone, s account.Secret) []string {
 // writes reads from the table whether a function writes a secret.
 func writes(function string, s account.Secret) bool {
 	for _, p := range permissions[function] {
-		means := p.To == Managed || p.To == ByStore && s.Driver == rotation.DriverSecretsManager || p.To == ByMachine && s.Driver == rotation.DriverMachine
-		if means && (slices.Contains(p.Actions, putValue) || slices.Contains(p.Actions, label)) {
+		if p.means(s) && (slices.Contains(p.Actions, putValue) || slices.Contains(p.Actions, label)) {
 			return true
 		}
 	}

@@ -49,7 +49,7 @@ func TestEverySuppressionHasAReason(t *testing.T) {
 var plain = []string{
 	"AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::EC2::SecurityGroup", "AWS::Events::Rule", "AWS::IAM::Role",
 	"AWS::KMS::Key", "AWS::Lambda::Alias", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Function", "AWS::Lambda::Permission",
-	"AWS::Lambda::Version", "AWS::Logs::LogGroup", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy",
+	"AWS::Lambda::Version", "AWS::Logs::LogGroup", "AWS::Logs::SubscriptionFilter", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy",
 	"AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "AWS::SecretsManager::ResourcePolicy", "AWS::SecretsManager::RotationSchedule",
 	"AWS::SecretsManager::Secret", "AWS::StepFunctions::StateMachine",
 }

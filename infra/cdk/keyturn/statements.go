@@ -16,10 +16,13 @@ const (
 	refusalsPrefix  = "refusals/"
 	evidencePrefix  = "evidence/"
 	manifestsPrefix = "manifests/"
+	// The party of whoever tries a login that is held (rotation.LateParty), under any
+	// version of any secret.
+	latePrefix = evidencePrefix + "*/" + rotation.LateParty + "/"
 )
 
 var prefixes = map[Target][]string{
-	Trail: {recordsPrefix, headsPrefix}, Refusals: {refusalsPrefix}, Evidence: {evidencePrefix}, Manifests: {manifestsPrefix},
+	Trail: {recordsPrefix, headsPrefix}, Records: {recordsPrefix}, Refusals: {refusalsPrefix}, Evidence: {evidencePrefix}, LateEvidence: {latePrefix}, Manifests: {manifestsPrefix},
 }
 
 // scope is what the targets of the table stand for, for one function.
@@ -44,6 +47,7 @@ func (b *builder) statements(function string, s scope) []statement {
 	objects := map[string][]string{} // prefixes by action
 	values := map[bool][]string{}    // actions on secrets, by whether Secrets Manager drives them
 	keys := keyring{}
+	s.secrets = handled(function, s.secrets)
 	for _, p := range permissions[function] {
 		b.collect(keys, p, s.secrets)
 		switch at, stored := prefixes[p.To]; {
@@ -125,12 +129,29 @@ func (b *builder) secretARNs(secrets []account.Secret) []string {
 	return arns
 }
 
+// handled are the secrets that a function has to do with, by its rows: who acts on
+// those that one driver rotates reads nothing that the others need.
+func handled(function string, secrets []account.Secret) []account.Secret {
+	var some []account.Secret
+	for _, s := range secrets {
+		if slices.ContainsFunc(permissions[function], func(p Permission) bool { return p.means(s) }) {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// means reports a row for a secret that is rotated.
+func (p Permission) means(s account.Secret) bool {
+	byStore := s.Driver == rotation.DriverSecretsManager
+	return p.To == Managed || p.To == ByStore && byStore || p.To == ByMachine && !byStore
+}
+
 // chosen are the secrets that a target means.
 func chosen(t Target, secrets []account.Secret) []account.Secret {
 	var some []account.Secret
 	for _, s := range secrets {
-		byStore := s.Driver == rotation.DriverSecretsManager
-		if t == Managed || byStore == (t == ByStore) {
+		if (Permission{To: t}).means(s) {
 			some = append(some, s)
 		}
 	}

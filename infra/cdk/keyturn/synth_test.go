@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,7 +117,7 @@ func compileFile(t *testing.T, name string) account.Account {
 func builtFunctions(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
-	for _, name := range append(keyturn.ZoneFunctions(), keyturn.ControlFunctions()...) {
+	for _, name := range slices.Concat(keyturn.ZoneFunctions(), []string{keyturn.LogFunction}, keyturn.ControlFunctions()) {
 		if err := os.Mkdir(filepath.Join(folder, name), 0o755); err != nil {
 			t.Fatal(err)
 		}

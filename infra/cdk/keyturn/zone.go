@@ -38,7 +38,7 @@ type function struct {
 
 // Alias is what Secrets Manager, rules and schedules call. State machines call
 // versions, so that a run goes on with the code that it began with.
-const Alias = "live"
+const Alias = deployment.Alias
 
 // memory is for a process of 11 MiB that waits for answers (docs/benchmarks.md).
 const memory = 128
@@ -46,7 +46,7 @@ const memory = 128
 // functions adds a zone's functions and what they have in common. The control
 // functions are the zone without a network.
 func (b *builder) functions(z *zone) error {
-	id, folders := "Zone"+z.Name, zoneFunctions
+	id, folders := "Zone"+z.Name, z.folders()
 	if z == b.control {
 		id, folders = "Control", controlFunctions
 	}
@@ -171,6 +171,9 @@ func (b *builder) scopeOf(z *zone, f *function) scope {
 			s.machines = append(s.machines, b.machineARN("rotation", other.Name))
 			s.runs = append(s.runs, b.arn("states", "execution:"+b.machineName("rotation", other.Name)+":*"))
 		}
+	}
+	if f.folder == LogFunction {
+		s.secrets = logged(z.secrets)
 	}
 	if retries(f.folder) {
 		s.deadLetters = b.queues.failed

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Built once for all tests: the app, and the functions for this machine where the
-// app expects those for Lambda's.
-var app, functions string
+// Built once for all tests: the app, the operator's tool, and the functions for
+// this machine where the app expects those for Lambda's.
+var app, tool, functions string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -29,8 +29,11 @@ func run(m *testing.M) int {
 }
 
 func build(dir string) error {
-	app, functions = filepath.Join(dir, "app"), filepath.Join(dir, "functions")
+	app, tool, functions = filepath.Join(dir, "app"), filepath.Join(dir, "keyturn"), filepath.Join(dir, "functions")
 	if err := command("..", "go", "build", "-o", app, "."); err != nil {
+		return err
+	}
+	if err := command("../../..", "go", "build", "-o", tool, "./cmd/keyturn"); err != nil {
 		return err
 	}
 	built := filepath.Join(dir, "built")

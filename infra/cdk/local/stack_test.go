@@ -33,6 +33,7 @@ type deployed struct {
 	aws     *localstack.AWS
 	config  aws.Config
 	secrets *secretsmanager.Client
+	admin   pgtest.Login
 	secret  string // ARN
 	logs    *lines
 }
@@ -53,6 +54,17 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.all.String()
+}
+
+// warnings are the lines that somebody should look at.
+func (l *lines) warnings() string {
+	var some strings.Builder
+	for line := range strings.Lines(l.String()) {
+		if strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, `"level":"ERROR"`) {
+			some.WriteString(line)
+		}
+	}
+	return some.String()
 }
 
 // keyturnYAML has times that fit a test; the rest is as in docs/policy.md.
@@ -79,17 +91,17 @@ secrets:
       root_ca_file: ca.pem
 `
 
-// deploy brings up a database and the local AWS, stores the secrets as an operator
-// would, and deploys.
-func deploy(t *testing.T) *deployed {
+// stage brings up a database and the local AWS, and the admin's login in both.
+func stage(t *testing.T, o localstack.Options) (d *deployed, adminARN string) {
 	t.Helper()
 	cluster, err := pgtest.Start(t.Context(), pgtest.Options{TLS: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Stop)
-	d := &deployed{t: t, cluster: cluster, logs: &lines{}}
-	d.aws, err = localstack.Start(t.Context(), localstack.Options{Addr: "127.0.0.1:0", Lambda: lambda.Config{LogSink: d.logs.add}})
+	d = &deployed{t: t, cluster: cluster, logs: &lines{}}
+	o.Addr, o.Lambda = "127.0.0.1:0", lambda.Config{LogSink: d.logs.add}
+	d.aws, err = localstack.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,42 +110,58 @@ func deploy(t *testing.T) *deployed {
 		Region: awsproto.Region, BaseEndpoint: &d.aws.Endpoint, Credentials: credentials.NewStaticCredentialsProvider("deployer", "local", ""),
 	}
 	d.secrets = secretsmanager.NewFromConfig(d.config)
-	admin, err := cluster.CreateAdmin(t.Context(), "rotator")
+	d.admin, err = cluster.CreateAdmin(t.Context(), "rotator")
 	if err != nil {
 		t.Fatal(err)
 	}
-	login, err := cluster.CreateApp(t.Context(), "orders", "orders")
-	if err != nil {
-		t.Fatal(err)
-	}
-	adminARN := d.store("orders/admin", admin, "postgres")
-	d.secret = d.store("orders/db", login, "orders")
+	return d, d.store("orders/admin", d.admin, "postgres", "")
+}
 
-	folder := t.TempDir()
-	ca, err := os.ReadFile(cluster.CAFile)
+// login makes an application's login and its secret, as an operator would.
+func (d *deployed) login(name, key string) (arn string) {
+	d.t.Helper()
+	login, err := d.cluster.CreateApp(d.t.Context(), name, name)
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
+	}
+	return d.store(name+"/db", login, name, key)
+}
+
+// deploy makes the stack of a keyturn.yaml, which finds the servers' authority in
+// ca.pem.
+func (d *deployed) deploy(keyturnYAML string) {
+	d.t.Helper()
+	folder := d.t.TempDir()
+	ca, err := os.ReadFile(d.cluster.CAFile)
+	if err != nil {
+		d.t.Fatal(err)
 	}
 	yaml := filepath.Join(folder, "keyturn.yaml")
-	for path, body := range map[string][]byte{
-		filepath.Join(folder, "ca.pem"): ca,
-		yaml:                            fmt.Appendf(nil, keyturnYAML, d.secret, cluster.Primary.Address(), adminARN),
-	} {
+	for path, body := range map[string][]byte{filepath.Join(folder, "ca.pem"): ca, yaml: []byte(keyturnYAML)} {
 		if err := os.WriteFile(path, body, 0o600); err != nil {
-			t.Fatal(err)
+			d.t.Fatal(err)
 		}
 	}
-	go d.consume()
-	d.Stack, err = cloudformation.Deploy(t.Context(), cloudformation.Input{
-		Template: synth(t, yaml), Dir: t.TempDir(), Config: d.config, Register: d.aws.Lambda.Register,
+	d.Stack, err = cloudformation.Deploy(d.t.Context(), cloudformation.Input{
+		Template: synth(d.t, yaml), Dir: d.t.TempDir(), Config: d.config, Register: d.aws.Lambda.Register,
 	})
 	if err != nil {
-		t.Fatalf("deploying: %v\n%s", err, d.logs)
+		d.t.Fatalf("deploying: %v\n%s", err, d.logs)
 	}
+}
+
+// deploy brings up all of it for one secret and its application.
+func deploy(t *testing.T) *deployed {
+	t.Helper()
+	d, adminARN := stage(t, localstack.Options{})
+	d.secret = d.login("orders", "")
+	go d.consume()
+	d.deploy(fmt.Sprintf(keyturnYAML, d.secret, d.cluster.Primary.Address(), adminARN))
 	return d
 }
 
-func (d *deployed) store(name string, login pgtest.Login, database string) string {
+// value is a database's secret as AWS documents it.
+func (d *deployed) value(login pgtest.Login, database string) string {
 	d.t.Helper()
 	value, err := json.Marshal(map[string]any{
 		"engine": "postgres", "host": d.cluster.Primary.Host, "port": d.cluster.Primary.Port, "dbname": database,
@@ -142,7 +170,17 @@ func (d *deployed) store(name string, login pgtest.Login, database string) strin
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	out, err := d.secrets.CreateSecret(d.t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: aws.String(string(value))})
+	return string(value)
+}
+
+// store makes a secret; without a key it lies under AWS's own.
+func (d *deployed) store(name string, login pgtest.Login, database, key string) string {
+	d.t.Helper()
+	in := &secretsmanager.CreateSecretInput{Name: &name, SecretString: aws.String(d.value(login, database))}
+	if key != "" {
+		in.KmsKeyId = &key
+	}
+	out, err := d.secrets.CreateSecret(d.t.Context(), in)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -176,24 +214,33 @@ func (d *deployed) works(login pgtest.Login) bool {
 // rotated waits until another version than this is current and alone.
 func (d *deployed) rotated(from string) {
 	d.t.Helper()
-	var last map[string][]string
-	d.within(time.Minute, func() bool {
-		out, err := d.secrets.DescribeSecret(d.t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &d.secret})
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		last = out.VersionIdsToStages
-		version, live := "", 0
-		for id, stages := range last {
-			if slices.Contains(stages, "AWSCURRENT") {
-				version = id
-			}
-			if slices.ContainsFunc(stages, func(s string) bool { return strings.HasPrefix(s, "KEYTURN_") }) {
+	d.within(time.Minute, func() bool { now, _ := d.current(); return now != from && d.alone() }, d.waitsFor)
+}
+
+// stages are the labels by version.
+func (d *deployed) stages() map[string][]string {
+	d.t.Helper()
+	out, err := d.secrets.DescribeSecret(d.t.Context(), &secretsmanager.DescribeSecretInput{SecretId: &d.secret})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return out.VersionIdsToStages
+}
+
+// alone reports that one credential is alive, and nothing is under way.
+func (d *deployed) alone() bool {
+	live := 0
+	for _, stages := range d.stages() {
+		for _, s := range stages {
+			if strings.HasPrefix(s, "KEYTURN_") && s != "KEYTURN_REJECTED" { // which stays on what was turned back
 				live++
 			}
 		}
-		return version != from && live == 1
-	}, func() string { return fmt.Sprintf("the labels stay %v\n%s\n%s", last, d.logs, d.waitsFor()) })
+		if slices.Contains(stages, "AWSPENDING") && !slices.Contains(stages, "AWSCURRENT") {
+			live++
+		}
+	}
+	return live == 1
 }
 
 // consume is an application that keeps one connection, and moves it to the login
@@ -234,13 +281,14 @@ func (d *deployed) consume() {
 	}
 }
 
-// waitsFor is what the trail's latest records say.
+// waitsFor is what the labels and the trail's latest records say, and the logs.
 func (d *deployed) waitsFor() string {
 	records, err := audit.Records(d.t.Context(), d.ledger(), d.secret)
 	if err != nil {
 		return err.Error()
 	}
 	var text strings.Builder
+	fmt.Fprintf(&text, "the labels are %v\n%s\n", d.stages(), d.logs.warnings())
 	for _, r := range records[max(0, len(records)-6):] {
 		fmt.Fprintln(&text, r.Time.Format(time.TimeOnly), r.Step, r.Phase, r.Outcome, r.Missing, r.Notes)
 	}
