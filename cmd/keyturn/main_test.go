@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 		"trail": trail, "tamper": tamper, "localaws": localAWS, "secret": secret, "failing": failing, "stolen": stolen,
 		"draining": draining, "pending": pending, "deploy": deploy, "world": world, "eventually": eventually, "restore": restore, "sleep": pause,
 		"manifest": manifest, "publickey": publickey, "copytrail": copytrail, "unsign": unsign, "shorten": shorten,
-		"rotating": rotating, "rotation": rotationIs,
+		"rotating": rotating, "rotation": rotationIs, "running": running, "ended": ended,
 	}})
 }
 

@@ -4,14 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/smithy-go"
+	"github.com/spf13/cobra"
 
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/rotation"
@@ -38,11 +41,45 @@ func (u *uninstall) running(ctx context.Context, arns []string) (map[string][]ob
 				if err != nil {
 					return nil, err
 				}
-				going[secret] = append(going[secret], obstacle{"run " + name + " is going on", "wait until it has ended"})
+				going[secret] = append(going[secret], obstacle{Saw: "run " + name + " is going on", Do: "wait until it has ended", run: true})
 			}
 		}
 	}
 	return going, nil
+}
+
+// ending is how long a run may go on when the labels of its secret are at rest: its
+// function writes a last record, and the machine ends.
+const ending = 10 * time.Second
+
+// settled looks at the secrets, and again as long as nothing but such runs is in the
+// way: keyturn status says stable as soon as the labels do.
+func (u *uninstall) settled(cmd *cobra.Command) ([]resting, error) {
+	for began, said := time.Now(), false; ; {
+		all, err := u.look(cmd.Context())
+		if err != nil || !aboutToEnd(all) || time.Since(began) > ending {
+			return all, err
+		}
+		if !said {
+			fmt.Fprintln(cmd.ErrOrStderr(), "waiting for a run that is about to end")
+			said = true
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil, fault.Wrap(fault.Unavailable, cmd.Context().Err(), "waiting for a run that is about to end")
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// aboutToEnd tells whether runs are in the way, and nothing else.
+func aboutToEnd(all []resting) bool {
+	for _, s := range all {
+		if slices.ContainsFunc(s.InTheWay, func(o obstacle) bool { return !o.run }) {
+			return false
+		}
+	}
+	return busy(all) > 0
 }
 
 // machines are those of every zone in which there is a secret.

@@ -77,6 +77,8 @@ type resting struct {
 type obstacle struct {
 	Saw string `json:"saw"`
 	Do  string `json:"do"`
+
+	run bool // an execution, of a secret whose labels are at rest
 }
 
 // only leaves one secret.
@@ -93,7 +95,7 @@ func (u *uninstall) only(ctx context.Context, name string) error {
 }
 
 func (u *uninstall) run(cmd *cobra.Command, c consent) error {
-	all, err := u.look(cmd.Context())
+	all, err := u.settled(cmd)
 	if err != nil {
 		return err
 	}
@@ -334,20 +336,20 @@ func inTheWay(seen rotation.Seen) []obstacle {
 	found := []obstacle{}
 	v, name := seen.Description.Versions, seen.Description.Name
 	if v.Holder(rotation.Current) == "" {
-		found = append(found, obstacle{"no version is AWSCURRENT", "label the version that works, or store one"})
+		found = append(found, obstacle{Saw: "no version is AWSCURRENT", Do: "label the version that works, or store one"})
 	}
 	for _, kind := range halfDone {
 		for _, id := range slices.Sorted(maps.Keys(v)) {
 			if kind.holds(v, id) {
-				found = append(found, obstacle{strings.Replace(kind.saw, "V", id, 1), strings.ReplaceAll(kind.do, "SECRET", name)})
+				found = append(found, obstacle{Saw: strings.Replace(kind.saw, "V", id, 1), Do: strings.ReplaceAll(kind.do, "SECRET", name)})
 			}
 		}
 	}
 	if s := seen.Situation; s.Need != rotation.NeedNothing && len(found) == 0 {
-		found = append(found, obstacle{"the labels ask for " + asked(s), "wait; keyturn status " + name + " says what for"})
+		found = append(found, obstacle{Saw: "the labels ask for " + asked(s), Do: "wait; keyturn status " + name + " says what for"})
 	}
 	if len(found) > 0 && seen.Description.Paused {
-		found = append(found, obstacle{"it is paused in the middle of that", "keyturn resume " + name + " takes the pause off and goes on"})
+		found = append(found, obstacle{Saw: "it is paused in the middle of that", Do: "keyturn resume " + name + " takes the pause off and goes on"})
 	}
 	return found
 }

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"os"
+	"strconv"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyturn/keyturn/localstack"
@@ -40,5 +43,37 @@ func rotationIs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if on := aws.ToBool(out.RotationEnabled); on != (args[1] == "on") {
 		ts.Fatalf("the rotation of %s is on: %v", args[0], on)
+	}
+}
+
+// running starts an execution for a secret, which ends by itself: running MACHINE
+// SECRET SECONDS.
+func running(ts *testscript.TestScript, _ bool, args []string) {
+	api, cfg := sfn.NewFromConfig(scriptConfig(ts)), scriptConfig(ts)
+	desc, err := secretsmanager.NewFromConfig(cfg).DescribeSecret(context.Background(), &secretsmanager.DescribeSecretInput{SecretId: &args[1]})
+	ts.Check(err)
+	seconds, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	definition := marshal(ts, map[string]any{"StartAt": "Last", "States": map[string]any{
+		"Last": map[string]any{"Type": "Wait", "Seconds": seconds, "End": true},
+	}})
+	machine := "arn:aws:states:" + awsproto.Region + ":" + awsproto.Account + ":stateMachine:" + args[0]
+	_, err = api.UpdateStateMachine(context.Background(), &sfn.UpdateStateMachineInput{StateMachineArn: &machine, Definition: &definition})
+	ts.Check(err)
+	_, err = api.StartExecution(context.Background(), &sfn.StartExecutionInput{
+		StateMachineArn: &machine, Input: aws.String(marshal(ts, map[string]string{"secret": aws.ToString(desc.ARN)})),
+	})
+	ts.Check(err)
+}
+
+// ended stops what runs: ended MACHINE.
+func ended(ts *testscript.TestScript, _ bool, args []string) {
+	api := sfn.NewFromConfig(scriptConfig(ts))
+	machine := "arn:aws:states:" + awsproto.Region + ":" + awsproto.Account + ":stateMachine:" + args[0]
+	out, err := api.ListExecutions(context.Background(), &sfn.ListExecutionsInput{StateMachineArn: &machine, StatusFilter: sfntypes.ExecutionStatusRunning})
+	ts.Check(err)
+	for _, e := range out.Executions {
+		_, err := api.StopExecution(context.Background(), &sfn.StopExecutionInput{ExecutionArn: e.ExecutionArn})
+		ts.Check(err)
 	}
 }

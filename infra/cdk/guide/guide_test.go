@@ -50,7 +50,7 @@ func TestOperatingIsFollowedToTheLetter(t *testing.T) {
 	out, err := shell(t, checkout, script.String())
 	log, readErr := os.ReadFile(filepath.Join(checkout, "..", "keyturn-account", "up.log"))
 	if err != nil || !strings.Contains(out, "== the page ends here") {
-		t.Fatalf("following %s: %v\nthe local AWS's last lines (%v):\n%s", page, err, readErr, last(string(log), 40))
+		t.Fatalf("following %s: %v\nthe local AWS's last lines (%v):\n%s\nthe commands' last lines:\n%s", page, err, readErr, last(string(log), 40), last(out, 40))
 	}
 	for what, pattern := range map[string]string{
 		"the local AWS's trail is found":         `trail/local records the management events`,
