@@ -162,13 +162,16 @@ func (t trail) phase() *Phase {
 }
 
 // promoted is when the version that stays became current for the last time: by a
-// finish, or by a rollback. Zero: nobody has recorded it, as of one that was
+// finish, or by a rollback, which is recorded from what goes to what stays where it
+// is asked for, and the other way round where it is carried out. Zero: nobody has recorded it, as of one that was
 // stored by hand, or of one that never was current.
 func (t trail) promoted() time.Time {
 	var at time.Time
 	for _, r := range t.all {
 		step := rotation.Step(r.Step)
-		if ended(r) && r.To == t.now.To && (step == rotation.StepFinish || step == rotation.StepRollback) {
+		to := r.To == t.now.To && (step == rotation.StepFinish || step == rotation.StepRollback)
+		back := r.From == t.now.To && r.To == t.now.From && step == rotation.StepRollback
+		if ended(r) && (to || back) {
 			at = r.Time
 		}
 	}

@@ -87,6 +87,13 @@ func TestRecord(t *testing.T) {
 			did{at: disable, step: rotation.StepDisable, rotation: "v2", from: "v2", to: "v1"},
 			did{at: revoke, step: rotation.StepRevoke, rotation: "v2", from: "v2", to: "v1"})
 	}
+	// The function's record names what it enables first, and what it takes AWSCURRENT
+	// from second; who asked for it isn't recorded.
+	carriedOut := func(rollback, disable string) []did {
+		return append(rotated("10m", "", ""),
+			did{at: rollback, step: rotation.StepRollback, rotation: "v2", from: "v1", to: "v2"},
+			did{at: disable, step: rotation.StepDisable, rotation: "v2", from: "v2", to: "v1"})
+	}
 	tests := map[string]struct {
 		steps []did
 		want  []string // name, and part of what was seen
@@ -102,8 +109,11 @@ func TestRecord(t *testing.T) {
 		"refused at once, as stolen": {append(append(rotated("10m", "", ""), stolen), did{at: "13m", step: rotation.StepDisable, rotation: "v2", from: "v1", to: "v2"}), nil},
 		"refused at once, another was stolen": {append(append(rotated("10m", "", ""), did{at: "12m", step: rotation.StepEmergency, rotation: "v2", from: "v0", to: "v2"}),
 			did{at: "13m", step: rotation.StepDisable, rotation: "v2", from: "v1", to: "v2"}), []string{"RevokedTooEarly: version v1"}},
-		"turned back, as it should be": {back("20m", "51m", "25h"), nil},
-		"turned back, and refused":     {back("20m", "25m", "25h")[:4], []string{"RevokedTooEarly: version v2 was refused 5m0s after promotion"}},
+		"turned back, as it should be":                         {back("20m", "51m", "25h"), nil},
+		"turned back, and refused":                             {back("20m", "25m", "25h")[:4], []string{"RevokedTooEarly: version v2 was refused 5m0s after promotion"}},
+		"turned back by nobody that is known, as it should be": {carriedOut("20m", "51m"), nil},
+		"turned back by nobody that is known, and refused":     {carriedOut("20m", "25m"), []string{"RevokedTooEarly: version v2 was refused 5m0s after promotion"}},
+		"turned back by nobody that is known, for long":        {carriedOut("20m", "81m"), []string{"PropagatingTooLong: the old credential was refused after 1h1m0s"}},
 		"turned back before promotion": {[]did{
 			{at: "1m", step: rotation.StepCreate, rotation: "v2", from: "v1", to: "v2"},
 			{at: "2m", step: rotation.StepRollback, rotation: "v2", from: "v2", to: "v1"},
