@@ -101,7 +101,7 @@ synth: functions deps-cdk ## synthesize the three configurations into bin/cdk, a
 			KEYTURN_YAML=keyturn/testdata/$$c.yaml ../../bin/cdk/app && echo "synthesized $$c" || exit 1; \
 	done
 	@# W3005: a DependsOn that follows from a reference, too, as CDK writes them.
-	"$$(infra/cdk/install-cfn-lint.sh)" --ignore-checks W3005 -- bin/cdk/*/*.template.json
+	"$$(infra/cdk/install-cfn-lint.sh)" --ignore-checks W3005 -- bin/cdk/*/*.template.json infra/cdk/central-bus.yaml
 
 deploy: $(if $(LOCAL_AWS),local-functions,functions) deps-cdk ## deploy YAML=keyturn.yaml into the account of your credentials, if a trail records it (docs/deploying.md)
 	infra/cdk/trail.sh $$(awk '$$1 == "trail:" {print $$2}' '$(YAML)')
