@@ -19,12 +19,13 @@ import (
 )
 
 // These are the states in which everything is killed, in the order in which one
-// run after the other gets there.
+// run after the other gets there. What ends a run dies after its own Wait state:
+// it may have done its work before it dies, and then nobody comes there again.
 var (
-	headByMachine = []string{"Create", "CreateWait", "Set", "SetWait", "Test", "TestWait", "HandOver", "Finish", "FinishWait"}
+	headByMachine = []string{"Create", "CreateWait", "Set", "SetWait", "Test", "TestWait", "HandOver", "FinishWait", "Finish"}
 	headByStore   = []string{"Create", "CreateWait", "HandOver"}
 	aborts        = []string{"Abort", "AbortWait"}
-	tail          = []string{"Adopt", "AdoptWait", "Drain", "DrainWait", "HandOver", "Disable", "DisableWait", "Hold", "Revoke", "RevokeWait"}
+	tail          = []string{"Adopt", "AdoptWait", "Drain", "DrainWait", "HandOver", "Disable", "DisableWait", "Hold", "RevokeWait", "Revoke"}
 	rollback      = append([]string{"Rollback", "RollbackWait"}, tail...)
 	emergencies   = []string{"Mark", "Replace", "ReplaceWait", "Bury", "BuryWait"}
 	cuts          = []string{"Cut", "CutWait"}
