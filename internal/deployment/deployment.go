@@ -18,6 +18,7 @@ import (
 	"github.com/keyturn/keyturn/fault"
 	"github.com/keyturn/keyturn/internal/lambdaentry"
 	"github.com/keyturn/keyturn/internal/metrics"
+	"github.com/keyturn/keyturn/policy"
 	"github.com/keyturn/keyturn/rotation"
 )
 
@@ -124,25 +125,34 @@ func Lateness(function string, log *slog.Logger) (lambdaentry.Lateness, error) {
 
 // AssembleLateness puts the parts of that function together.
 func AssembleLateness(cfg aws.Config, s Settings, actor Actor, log *slog.Logger) (lambdaentry.Lateness, error) {
-	r, err := Assemble(cfg, s, actor, log)
+	policies, err := policy.Load(s.Policy)
 	if err != nil {
 		return lambdaentry.Lateness{}, err
 	}
+	r := AssembleWith(cfg, s, policies, actor, log)
 	ledger, evidence := Trail(cfg, s)
 	return lambdaentry.Lateness{
-		Rotator: r, Ledger: ledger, Evidence: evidence, LogGroups: logGroups, Refused: refusedLogin, Login: postgres.LoginOf, Now: r.Now, Log: log,
+		Rotator: r, Ledger: ledger, Evidence: evidence, Secrets: logged(policies), Refused: refusedLogin, Login: postgres.LoginOf, Now: r.Now, Log: log,
 	}, nil
 }
 
-func logGroups(p rotation.Policy) []string {
-	if p.Kind != postgres.Kind {
-		return nil
+// logged finds the secrets that name a log group. Those that are listed by name
+// have no policy before their ARN is known, but their entry.
+func logged(policies policy.Document) func(logGroup string) (secrets []string) {
+	groups := map[string][]string{}
+	for _, e := range policies.Entries() {
+		if e.Kind != postgres.Kind {
+			continue
+		}
+		s, err := postgres.ParseSettings(e.Settings)
+		if err != nil {
+			continue // no step of that secret begins either
+		}
+		for _, g := range s.LogGroups {
+			groups[g] = append(groups[g], e.Secret)
+		}
 	}
-	s, err := postgres.ParseSettings(p.Settings)
-	if err != nil {
-		return nil // no step of that secret begins either
-	}
-	return s.LogGroups
+	return func(logGroup string) []string { return groups[logGroup] }
 }
 
 func refusedLogin(line string) (login, address string, at time.Time, ok bool) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/audit"
@@ -21,8 +20,8 @@ type Lateness struct {
 	Rotator  *rotation.Rotator
 	Ledger   audit.Ledger
 	Evidence audit.Evidence
-	// LogGroups are those that a secret's policy names.
-	LogGroups func(rotation.Policy) []string
+	// Secrets are those whose policies name a log group, as the policy lists them.
+	Secrets func(logGroup string) []string
 	// Refused reads a line of a target's log; false: it tells of no such login. at
 	// is zero where the line doesn't say it.
 	Refused func(line string) (login, address string, at time.Time, ok bool)
@@ -64,7 +63,7 @@ func LateLogin(l Lateness) Handler {
 		tries := l.tries(batch)
 		answer.Lines = len(tries)
 		var failed error
-		for _, secret := range l.concerned(batch.LogGroup) {
+		for _, secret := range l.Secrets(batch.LogGroup) {
 			if len(tries) == 0 {
 				break
 			}
@@ -103,16 +102,6 @@ func (l Lateness) tries(batch logsubscription.Batch) map[string]rotation.LateTry
 	return tries
 }
 
-func (l Lateness) concerned(group string) (secrets []string) {
-	for _, secret := range l.Rotator.Policies.Secrets() {
-		policy, err := l.Rotator.Policies.Policy(secret)
-		if err == nil && slices.Contains(l.LogGroups(policy), group) {
-			secrets = append(secrets, secret)
-		}
-	}
-	return secrets
-}
-
 // secret does what there is to do for one; nil: it holds none of those logins.
 func (l Lateness) secret(ctx context.Context, secret string, tries map[string]rotation.LateTry) (*triedOne, error) {
 	arn, policy, try, err := l.held(ctx, secret, tries)
@@ -145,12 +134,12 @@ func (l Lateness) secret(ctx context.Context, secret string, tries map[string]ro
 
 // held finds out whether a secret's disabled version has one of the logins.
 func (l Lateness) held(ctx context.Context, secret string, tries map[string]rotation.LateTry) (arn string, p rotation.Policy, try rotation.LateTry, err error) {
-	if p, err = l.Rotator.Policies.Policy(secret); err != nil {
-		return "", p, try, err
-	}
 	desc, err := l.Rotator.Store.Describe(ctx, secret)
 	if err != nil {
 		return "", p, try, fault.Wrap(fault.Unavailable, err, "describing %s", secret)
+	}
+	if p, err = l.Rotator.Policies.Policy(desc.ARN); err != nil {
+		return "", p, try, err
 	}
 	version := desc.Versions.Holder(rotation.Disabled)
 	if version == "" || !desc.Versions.Has(version, rotation.Retiring) {

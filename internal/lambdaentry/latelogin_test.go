@@ -79,7 +79,12 @@ func newHeld(t *testing.T) *held {
 	r.Now = func() time.Time { return refusedAt.Add(time.Hour) }
 	h.parts = lambdaentry.Lateness{
 		Rotator: r, Ledger: h.ledger, Evidence: h.evidence,
-		LogGroups: func(rotation.Policy) []string { return []string{logGroup} },
+		Secrets: func(group string) []string {
+			if group != logGroup {
+				return nil
+			}
+			return []string{managed}
+		},
 		Refused: func(line string) (login, address string, at time.Time, ok bool) {
 			login, ok = strings.CutPrefix(line, "refused ")
 			return login, "192.0.2.7", time.Time{}, ok

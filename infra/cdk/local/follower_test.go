@@ -87,7 +87,7 @@ func (f *follower) take(ctx context.Context) {
 	next, err := pgx.Connect(ctx, f.d.cluster.DSN(f.d.cluster.Primary, login)+"&application_name="+f.name)
 	if err != nil {
 		if ctx.Err() == nil {
-			f.d.t.Errorf("%s is refused: %v", f.name, err)
+			f.d.t.Errorf("%s: %s is refused: %v\n%v", time.Now().UTC().Format(time.StampMilli), f.name, err, f.d.stages())
 		}
 		return
 	}

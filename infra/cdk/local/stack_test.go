@@ -94,7 +94,7 @@ secrets:
 // stage brings up a database and the local AWS, and the admin's login in both.
 func stage(t *testing.T, o localstack.Options) (d *deployed, adminARN string) {
 	t.Helper()
-	cluster, err := pgtest.Start(t.Context(), pgtest.Options{TLS: true})
+	cluster, err := pgtest.Start(t.Context(), pgtest.Options{TLS: true, Config: map[string]string{"log_line_prefix": "%t:%r:%u@%d:[%p]:"}}) // as RDS's
 	if err != nil {
 		t.Fatal(err)
 	}
