@@ -114,7 +114,8 @@ type Plan struct {
 // converges on the same end. Errors carry a fault name; retryable ones leave
 // the target as it was or as the finished step would. A login that its target has
 // refused as often as Policy.FailedLogins allows isn't tried again within the
-// hour, over all processes and rotations: that is fault.Blocked.
+// hour, over all processes and rotations: that is fault.Blocked. What befalls the
+// engine's own login is an [OwnLoginError].
 type Engine interface {
 	Defaults() Policy
 	// Identity names the login or key behind a version, comparable between
@@ -131,3 +132,13 @@ type Engine interface {
 	Enable(context.Context, Change) (Result, error)  // undoes Disable, and proves that From works
 	Revoke(context.Context, Change) (Result, error)  // acceptors forget From; then destroy it
 }
+
+// OwnLoginError is why an engine couldn't use its own login at the target, the
+// admin's. It keeps its fault's name, and says nothing about the credential that
+// was to be looked at.
+type OwnLoginError struct{ Err error }
+
+func (e *OwnLoginError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *OwnLoginError) Unwrap() error { return e.Err }

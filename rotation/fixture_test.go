@@ -34,6 +34,7 @@ type target struct {
 	fail    map[string]error // by step, once
 	waits   map[string]int   // by step: how often it answers wait first
 	mistake string           // a value that isn't a credential
+	admin   error            // what refuses the engine's own login, without which Test sees nothing
 	store   *rotationtest.Store
 }
 
@@ -103,6 +104,9 @@ func (e *target) Set(ctx context.Context, c rotation.Change) (rotation.Result, e
 
 func (e *target) Test(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	return e.look(ctx, "test", c, func() error {
+		if _, err := e.store.Value(ctx, c.Secret, c.To); err == nil && e.admin != nil {
+			return e.admin
+		}
 		if e.logins[e.login(ctx, c.To)] != "accepted" {
 			return fault.New(fault.CredentialRejected, "the new login is refused")
 		}

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/keyturn/keyturn/fault"
@@ -64,13 +65,16 @@ func (r *Rotator) stranded(ctx context.Context, s scene) (Result, error) {
 		return wait(Wait, "Secrets Manager was asked to promote "+token+" once more"), nil
 	}
 	current := v.Holder(Current)
-	old, unseen := r.works(ctx, s, current, token)
-	if unseen != "" {
-		return wait(Unknown, "whether version "+current+" works: "+unseen), nil
-	}
 	made, unseen := r.works(ctx, s, token, current)
-	if unseen != "" {
-		return wait(Unknown, "whether version "+token+" works: "+unseen), nil
+	if unseen != nil {
+		return wait(Unknown, "whether version "+token+" works: "+unseen.Error()), nil //nolint:nilerr // it is waited for
+	}
+	old, unseen := r.works(ctx, s, current, token)
+	switch {
+	case unseen != nil && !made && ofOwnLogin(unseen):
+		return Result{}, unseen // the new one has no value: there is nothing that could be lost
+	case unseen != nil:
+		return wait(Unknown, "whether version "+current+" works: "+unseen.Error()), nil //nolint:nilerr // it is waited for
 	}
 	switch {
 	case !old && made:
@@ -97,18 +101,26 @@ func (r *Rotator) stranded(ctx context.Context, s scene) (Result, error) {
 }
 
 // works reports whether a version's credential is accepted everywhere, or why
-// that couldn't be seen.
-func (r *Rotator) works(ctx context.Context, s scene, version, other string) (accepted bool, unseen string) {
+// that couldn't be seen. A refusal of the engine's own login is no refusal of the
+// credential.
+func (r *Rotator) works(ctx context.Context, s scene, version, other string) (accepted bool, unseen error) {
 	c := s.change(r, other, version, func(Versions) error { return nil })
 	c.Cursor = ""
 	res, err := s.engine.Test(ctx, c)
 	switch {
+	case ofOwnLogin(err):
+		return false, err
 	case fault.Is(err, fault.CredentialRejected), fault.Is(err, fault.InvalidStage): // refused, or without a value
-		return false, ""
+		return false, nil
 	case err != nil:
-		return false, err.Error()
+		return false, err
 	case res.Outcome != Done:
-		return false, "not everywhere yet: " + list(res.Missing)
+		return false, errors.New("not everywhere yet: " + list(res.Missing))
 	}
-	return true, ""
+	return true, nil
+}
+
+func ofOwnLogin(err error) bool {
+	var own *OwnLoginError
+	return errors.As(err, &own)
 }

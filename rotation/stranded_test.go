@@ -1,6 +1,8 @@
 package rotation_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/keyturn/keyturn/fault"
@@ -105,6 +107,53 @@ func TestAStrandedPendingWaitsForAnAnswer(t *testing.T) {
 	delete(m.target.fail, "test")
 	m.survive()
 	m.wantLabels("1:CURRENT+LIVE 2:REJECTED")
+}
+
+// While the engine's own login is refused, nothing is known of either credential:
+// nothing is decided, and what the run waits for says whose login it is.
+func TestAStrandedPendingWaitsForTheAdmin(t *testing.T) {
+	t.Parallel()
+	refused := &rotation.OwnLoginError{Err: fault.New(fault.CredentialRejected, "the admin is refused")}
+	m := strand(t, "set")
+	m.cancel()
+	m.target.admin = fmt.Errorf("looking at the nodes: %w", refused)
+	for range 400 {
+		m.watch()
+	}
+	if got, want := m.labels(), "1:CURRENT+LIVE 2:CANDIDATE+LIVE+PENDING"; got != want {
+		t.Errorf("labels %q, want %q", got, want)
+	}
+	for name, in := range m.runs.in {
+		if m.runs.runs[name].Status != rotation.RunRunning {
+			continue
+		}
+		res, err := m.call(rotation.StepCreate, m.executions[name].request(in))
+		m.must(err)
+		if res.Outcome != rotation.Unknown || len(res.Missing) != 1 || !strings.Contains(res.Missing[0], "the admin is refused") {
+			t.Errorf("answered %+v", res)
+		}
+	}
+	m.target.admin = nil
+	m.survive()
+	m.wantLabels("1:CURRENT+LIVE 2:REJECTED")
+}
+
+// What has no value works nowhere, whatever the admin could say: it is given up, and
+// the fault is the admin's.
+func TestAStrandedPendingWithoutAValueDoesntWaitForTheAdmin(t *testing.T) {
+	t.Parallel()
+	m := strand(t, "")
+	m.cancel()
+	m.target.admin = &rotation.OwnLoginError{Err: fault.New(fault.CredentialRejected, "the admin is refused")}
+	m.survive()
+	m.wantLabels("1:CURRENT+LIVE 2:REJECTED")
+	var causes []string
+	for _, x := range m.executions {
+		causes = append(causes, x.cause)
+	}
+	if all := strings.Join(causes, "\n"); !strings.Contains(all, "the admin is refused") || !strings.Contains(all, string(fault.CredentialRejected)) {
+		t.Errorf("the run failed by %q", all)
+	}
 }
 
 func TestNothingIsDecidedWhenNeitherWorks(t *testing.T) {

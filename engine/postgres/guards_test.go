@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -271,6 +272,42 @@ func TestALoginStoredAgainByHandIsRetired(t *testing.T) {
 			if err := w.works(w.ctx, next); err != nil {
 				t.Errorf("%s: the new login: %v", mode, err)
 			}
+		}
+	})
+}
+
+// Who decides by what works has to know whose login was refused.
+func TestARefusedAdminSaysNothingAboutTheCredential(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		w := newLogin(t, s)
+		head := w.change(version1, version2, 1)
+		w.begin(version2)
+		w.until(rotation.Engine.Create, head, rotation.Done)
+		w.until(rotation.Engine.Set, head, rotation.Done)
+		own := func(name fault.Name) (err error, is bool) {
+			err = w.fails(rotation.Engine.Test, head, name)
+			var o *rotation.OwnLoginError
+			return err, errors.As(err, &o)
+		}
+		w.store.Add(adminARN, "wrong-version", encodeJSON(t, map[string]any{"username": s.admin.User, "password": "not-the-password"}))
+		err, is := own(fault.CredentialRejected)
+		if !is || !strings.Contains(err.Error(), "the admin's login "+s.admin.User) || !strings.Contains(fault.HintOf(err), adminARN) {
+			t.Errorf("%v (%s) doesn't say that it is the admin's", err, fault.HintOf(err))
+		}
+		w.store.Fail = func(c rotationtest.Call) error {
+			if c.Op == "Current" && c.Secret == adminARN {
+				return fault.New(fault.InvalidStage, "it is gone")
+			}
+			return nil
+		}
+		if err, is := own(fault.InvalidStage); !is {
+			t.Errorf("the admin has no value: %v", err)
+		}
+		w.store.Fail = nil
+		w.store.Add(adminARN, "right-version", encodeJSON(t, map[string]any{"username": s.admin.User, "password": s.admin.Password}))
+		execute(t, w.root("postgres"), "ALTER ROLE "+w.login(version2).User+" PASSWORD 'changed by hand'")
+		if err, is := own(fault.CredentialRejected); is {
+			t.Errorf("the credential is refused: %v", err)
 		}
 	})
 }

@@ -115,7 +115,7 @@ func (t *target) useAdmin(ctx context.Context) error {
 	}
 	v, _, err := t.e.values.Current(ctx, t.set.Admin)
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "reading the admin's secret")
+		return &rotation.OwnLoginError{Err: fault.Wrap(fault.Unavailable, err, "reading the admin's secret")}
 	}
 	admin, err := parseAdmin(v)
 	if err != nil {
@@ -161,7 +161,7 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 	as := t.admin.login()
 	s, err := t.dial.connect(ctx, node, as, asAdministrator(time.Duration(t.set.StatementTimeout), idleLimit(t.c.Policy.FunctionLimit)))
 	if err != nil {
-		return nil, fault.Wrap(fault.CredentialRejected, named(err, "logging in on "+node), "using the admin's login %s", as.user)
+		return nil, t.adminFailed(node, err)
 	}
 	s.kept = true
 	if old, ok := t.admins[node]; ok {
@@ -170,6 +170,18 @@ func (t *target) asAdmin(ctx context.Context, node string) (*session, error) {
 	}
 	t.admins[node] = s
 	return s, nil
+}
+
+// adminFailed says whose login it is that failed, and which secret mends a refused
+// password: its hint would name the one that is rotated.
+func (t *target) adminFailed(node string, err error) error {
+	refused := code(err) == "28P01"
+	err = named(err, "logging in on "+node)
+	f := fault.New(fault.NameOf(err), "using the admin's login %s: %s", t.admin.username, err).WithHint("%s", fault.HintOf(err))
+	if refused {
+		f = f.WithHint("the admin's password isn't the database's; store the working one as AWSCURRENT of %s", t.set.Admin)
+	}
+	return &rotation.OwnLoginError{Err: f}
 }
 
 // mostIdle is less than a step's repetitions take while they wait for a lock, 6
