@@ -110,31 +110,35 @@ func brief(version string) string {
 
 func reportCommand() *cobra.Command {
 	var t target
+	var by trust
 	var out string
 	cmd := t.trailFlags(&cobra.Command{
 		Use: "report SECRET-ARN", Short: "write a page that shows a secret's rotations, from the audit trail", Args: exactly("SECRET-ARN"),
-		Long: "The page needs nothing else: no script, no font, no network. It says whether the audit chains are whole;\n" +
-			"if they aren't it is written all the same, and report exits with 1.",
+		Long: "The page needs nothing else: no script, no font, no network. It says whether the audit chains are whole\n" +
+			"and what vouches for them, by the signed manifests as keyturn audit verify; if they aren't it is written\n" +
+			"all the same, and report exits with 1.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all, err := records(cmd, &t, args[0], "")
 			if err != nil {
 				return err
 			}
-			summary, err := audit.Verify(cmd.Context(), t.ledger(), args[0])
+			summary, days, err := t.verified(cmd.Context(), t.ledger(), by, args[0])
 			var broken *audit.FindingsError
 			if err != nil && !errors.As(err, &broken) {
 				return err
 			}
 			history := passages(all)
-			if err := report.WriteTrailFile(out, page(args[0], t.place(), all, history, summary)); err != nil {
+			if err := report.WriteTrailFile(out, page(args[0], t.place(), all, history, summary, manifestLines(days))); err != nil {
 				return fault.Wrap(fault.InvalidInput, err, "writing the report")
 			}
 			if asJSON(cmd) {
 				err = printJSON(cmd.OutOrStdout(), map[string]any{
 					"secret": args[0], "file": out, "rotations": len(history), "records": len(all), "whole": broken == nil,
+					"manifests": days,
 				})
 			} else {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d rotations, %d records\n", out, len(history), len(all))
+				lines := []string{fmt.Sprintf("%s: %d rotations, %d records", out, len(history), len(all))}
+				err = writeLines(cmd.OutOrStdout(), append(lines, manifestLines(days)...))
 			}
 			if err == nil && broken != nil {
 				err = errFailed{fault.New(fault.InvalidInput, "the audit trail of %s isn't whole: %d findings", args[0], len(broken.Findings)).
@@ -145,12 +149,12 @@ func reportCommand() *cobra.Command {
 	})
 	cmd.ValidArgsFunction = t.completeARN
 	cmd.Flags().StringVarP(&out, "output", "o", "rotations.html", "write here")
-	return cmd
+	return by.flags(cmd)
 }
 
 // page is what the report shows.
-func page(secret, place string, all []audit.Record, history []passage, summary audit.Summary) report.Trail {
-	d := report.Trail{Secret: secret, Place: place, Chains: len(summary.Chains)}
+func page(secret, place string, all []audit.Record, history []passage, summary audit.Summary, manifests []string) report.Trail {
+	d := report.Trail{Secret: secret, Place: place, Chains: len(summary.Chains), Manifests: manifests}
 	for _, f := range summary.Findings {
 		d.Findings = append(d.Findings, f.String())
 	}

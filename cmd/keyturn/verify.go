@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -50,8 +49,12 @@ func verifyCommand() *cobra.Command {
 		},
 	})
 	cmd.ValidArgsFunction = t.completeARN
+	cmd.Flags().StringVar(&known, "heads", "", "a file that keyturn audit heads has printed before: each of its heads has to be there still")
+	return by.flags(cmd)
+}
+
+func (by *trust) flags(cmd *cobra.Command) *cobra.Command {
 	f := cmd.Flags()
-	f.StringVar(&known, "heads", "", "a file that keyturn audit heads has printed before: each of its heads has to be there still")
 	f.StringArrayVar(&by.keys, "signing-key", nil, "ARN of the KMS key that signs manifests; again for each earlier deployment's")
 	f.StringArrayVar(&by.files, "public-key", nil, "file of its public half, DER or PEM, as aws kms get-public-key returns it: KMS isn't asked then")
 	return cmd
@@ -66,15 +69,7 @@ type verifiedTrail struct {
 // verifyTrail says that a trail is whole only if there is one: a mistyped ARN has
 // no wrong record either.
 func verifyTrail(cmd *cobra.Command, t *target, ledger audit.Ledger, by trust, secret string, known []audit.Head) error {
-	series, err := audit.ReadManifests(cmd.Context(), ledger)
-	if err != nil {
-		return err
-	}
-	signed, expected, err := t.trusted(cmd.Context(), by, series.Len())
-	if err != nil {
-		return err
-	}
-	summary, days, err := series.Verify(cmd.Context(), ledger, secret, signed, expected, time.Now(), known...)
+	summary, days, err := t.verified(cmd.Context(), ledger, by, secret, known...)
 	var findings *audit.FindingsError
 	if asJSON(cmd) && (err == nil || errors.As(err, &findings)) {
 		if err := printJSON(cmd.OutOrStdout(), verifiedTrail{summary, days}); err != nil {
@@ -103,20 +98,34 @@ func verifyTrail(cmd *cobra.Command, t *target, ledger audit.Ledger, by trust, s
 	for _, chain := range summary.Chains {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s  %d records  %s\n", chain.RotationID, chain.Seq, chain.Hash)
 	}
-	return writeManifests(cmd.OutOrStdout(), days)
+	return writeLines(cmd.OutOrStdout(), manifestLines(days))
 }
 
-// writeManifests says what vouches for the ends of the chains.
-func writeManifests(w io.Writer, d audit.PublishedDays) error {
+// verified checks a trail by itself, against all manifests and against what else is
+// known of it.
+func (t *target) verified(ctx context.Context, ledger audit.Ledger, by trust, secret string, known ...audit.Head) (audit.Summary, audit.PublishedDays, error) {
+	series, err := audit.ReadManifests(ctx, ledger)
+	if err != nil {
+		return audit.Summary{}, audit.PublishedDays{}, err
+	}
+	signed, expected, err := t.trusted(ctx, by, series.Len())
+	if err != nil {
+		return audit.Summary{}, audit.PublishedDays{}, err
+	}
+	return series.Verify(ctx, ledger, secret, signed, expected, time.Now(), known...)
+}
+
+// manifestLines say what vouches for the ends of the chains.
+func manifestLines(d audit.PublishedDays) []string {
 	if d.Count == 0 {
-		return writeLines(w, []string{"manifests: none; nothing that is signed says where the chains ended"})
+		return []string{"manifests: none; nothing that is signed says where the chains ended"}
 	}
 	lines := []string{printable(fmt.Sprintf("manifests: %d, of %s to %s, signed by %s; they list %d chains of this secret",
 		d.Count, d.First, d.Last, strings.Join(d.Keys, " and "), d.Heads))}
 	for _, day := range d.Without {
 		lines = append(lines, "manifests: none of "+day+"; the one after it vouches for its records")
 	}
-	return writeLines(w, lines)
+	return lines
 }
 
 // trusted is what tells a signature that counts. expected says that a deployment

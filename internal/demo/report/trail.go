@@ -14,6 +14,7 @@ type Trail struct {
 	Place     string // where the trail lies
 	Chains    int
 	Findings  []string // what of it isn't whole; none: it is
+	Manifests []string // what vouches for the ends of its chains
 	Rotations []Passage
 }
 

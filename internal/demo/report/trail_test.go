@@ -16,7 +16,7 @@ func rotations() report.Trail {
 		return report.Step{Name: name, Kind: kind, From: at(from), To: at(to), Outcome: "done"}
 	}
 	return report.Trail{
-		Secret: "arn:aws:secretsmanager:us-east-1:000000000000:secret:app-AbCdEf", Place: "s3://trail", Chains: 3,
+		Secret: "arn:aws:secretsmanager:us-east-1:000000000000:secret:app-AbCdEf", Place: "s3://trail", Chains: 3, Manifests: []string{"manifests: 1, signed by <key>"},
 		Rotations: []report.Passage{
 			{ID: "one", Began: at(0), Ended: at(20), Steps: []report.Step{step("create", report.Head, 0, 2), step("drain", report.Tail, 2, 20)}},
 			{ID: "two", Began: at(30), Ended: at(40), Back: true, Steps: []report.Step{step("create", report.Head, 30, 31), step("rollback", report.Back, 31, 40)}},
@@ -42,7 +42,7 @@ func TestTheTrailsPageTellsEachRotation(t *testing.T) {
 	t.Parallel()
 	page := trailPage(t, rotations())
 	for _, want := range []string{
-		"3 in the trail, whole", "took 20.0 s", "was turned back within 10.0 s", "isn&#39;t over: the last record is of 2026-01-01 12:00:55 UTC",
+		"3 in the trail, whole", "manifests: 1, signed by &lt;key&gt;", "took 20.0 s", "was turned back within 10.0 s", "isn&#39;t over: the last record is of 2026-01-01 12:00:55 UTC",
 		"waits for &lt;b&gt;web&lt;/b&gt;", "pg_stat_activity", "0123456789ab…", `class="band back`,
 	} {
 		if !strings.Contains(page, want) {
