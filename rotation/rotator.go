@@ -32,6 +32,10 @@ const (
 	// StepReopen lets a held credential in again that somebody has tried to use;
 	// it isn't part of the sequence either.
 	StepReopen Step = "reopen"
+	// StepPause and StepResume are a person's, see [Rotator.Acted]: nothing may
+	// begin, and what the labels ask for may.
+	StepPause  Step = "pause"
+	StepResume Step = "resume"
 )
 
 // Request is the call of a step: which secret, which rotation, which run.

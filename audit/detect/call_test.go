@@ -34,8 +34,13 @@ func TestCallsOfOthers(t *testing.T) {
 		"other rules":                          {event: user + `,"eventName":"RotateSecret","requestParameters":{` + ours + `,"rotationRules":{"automaticallyAfterDays":1000}}`, want: "arn:aws:iam::1:user/eve called RotateSecret"},
 		"what there isn't yet":                 {event: user + `,"eventName":"RotateSecret","requestParameters":{` + ours + `,"newParameter":"x"}`, want: "arn:aws:iam::1:user/eve called RotateSecret"},
 		"another call, like it":                {event: user + `,"eventName":"CancelRotateSecret","requestParameters":{` + ours + `}`, want: "arn:aws:iam::1:user/eve called CancelRotateSecret"},
-		"a deployment's schedule":              {event: byCFN + `,"eventName":"RotateSecret","requestParameters":{` + ours + `,"rotationRules":{}}`, want: "CloudFormation called RotateSecret with the rights of arn:aws:sts::1:assumed-role/deployer/x"},
-		"a deployment's policy":                {event: byCFN + `,"eventName":"PutResourcePolicy","requestParameters":{` + ours + `}`, want: "CloudFormation called PutResourcePolicy"},
+		"an uninstall, which pauses": {
+			event: user + `,"eventName":"TagResource","requestParameters":{` + ours + `,"tags":[{"key":"keyturn:pause","value":"by keyturn uninstall"}]}`,
+			want:  "arn:aws:iam::1:user/eve called TagResource from 203.0.113.7",
+		},
+		"a pause that is taken off": {event: user + `,"eventName":"UntagResource","requestParameters":{` + ours + `,"tagKeys":["keyturn:pause"]}`, want: "arn:aws:iam::1:user/eve called UntagResource"},
+		"a deployment's schedule":   {event: byCFN + `,"eventName":"RotateSecret","requestParameters":{` + ours + `,"rotationRules":{}}`, want: "CloudFormation called RotateSecret with the rights of arn:aws:sts::1:assumed-role/deployer/x"},
+		"a deployment's policy":     {event: byCFN + `,"eventName":"PutResourcePolicy","requestParameters":{` + ours + `}`, want: "CloudFormation called PutResourcePolicy"},
 		"who says that he is CloudFormation": {
 			event: user + `,"userAgent":"cloudformation.amazonaws.com","eventName":"PutResourcePolicy","requestParameters":{` + ours + `}`,
 			want:  "arn:aws:iam::1:user/eve called PutResourcePolicy from 203.0.113.7",

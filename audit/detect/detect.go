@@ -24,7 +24,7 @@ const (
 	RevokedTooEarly rotation.FindingName = "RevokedTooEarly"
 	// ForeignCall: somebody who isn't Keyturn changed a managed secret.
 	ForeignCall rotation.FindingName = "ForeignCall"
-	// HumanAction: a person asked for a rollback or an emergency, or had a login made again.
+	// HumanAction: a person asked for a rollback, a pause or a resume, or had a login made again.
 	HumanAction rotation.FindingName = "HumanAction"
 	// TrailBroken: the audit trail isn't whole.
 	TrailBroken rotation.FindingName = "TrailBroken"

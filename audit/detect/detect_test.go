@@ -127,6 +127,10 @@ func TestRecord(t *testing.T) {
 			[]string{`HumanAction: a had the current login made again, which came to "done"`}},
 		"a person makes a login again, by a function": {[]did{{at: "5m", step: rotation.StepRecreate, rotation: "v2", from: "v1", to: "v2"}},
 			[]string{`HumanAction: somebody had the current login made again by a, which came to "done"`}},
+		"a person lets nothing begin": {[]did{{at: "5m", step: rotation.StepPause, rotation: "p", by: audit.Human}},
+			[]string{`HumanAction: a asked for pause, which came to "done"`}},
+		"a person takes it up again, in vain": {[]did{{at: "5m", step: rotation.StepResume, rotation: "p", by: audit.Human, outcome: "Keyturn.Unavailable"}},
+			[]string{`HumanAction: a asked for resume, which came to "Keyturn.Unavailable"`}},
 		"a login that isn't proven everywhere yet": {[]did{{at: "5m", step: rotation.StepRecreate, rotation: "v2", from: "v1", to: "v2", by: audit.Human, outcome: "wait"}}, nil},
 		"a second rotation":                        {append(rotated("10m", "45m", "25h"), did{at: "721h", step: rotation.StepCreate, rotation: "v3", from: "v2", to: "v3"}, did{at: "722h", step: rotation.StepFinish, rotation: "v3", from: "v2", to: "v3"}), []string{"PropagatingTooLong: the new credential became current after 1h1m0s"}},
 	}

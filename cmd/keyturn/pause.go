@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/keyturn/keyturn/fault"
@@ -28,11 +30,17 @@ func pauseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = secretsmanager.NewFromConfig(t.cfg).TagResource(cmd.Context(), &secretsmanager.TagResourceInput{
-				SecretId: &m.desc.ARN, Tags: []types.Tag{{Key: aws.String(awssm.PauseTag), Value: aws.String("by keyturn pause")}},
+			err = m.Acted(cmd.Context(), m.desc.ARN, uuid.NewString(), rotation.StepPause, func() ([]string, error) {
+				_, err := secretsmanager.NewFromConfig(t.cfg).TagResource(cmd.Context(), &secretsmanager.TagResourceInput{
+					SecretId: &m.desc.ARN, Tags: []types.Tag{{Key: aws.String(awssm.PauseTag), Value: aws.String("by keyturn pause")}},
+				})
+				if err != nil {
+					return nil, tagging(err, "TagResource")
+				}
+				return []string{"the tag " + awssm.PauseTag + " is on"}, nil
 			})
 			if err != nil {
-				return tagging(err, "TagResource")
+				return err
 			}
 			if asJSON(cmd) {
 				return printJSON(cmd.OutOrStdout(), map[string]any{"secret": m.desc.ARN, "paused": true})
@@ -48,23 +56,39 @@ func pauseCommand() *cobra.Command {
 
 func resumeCommand() *cobra.Command {
 	var t target
-	unpause := func(cmd *cobra.Command, m managed) error {
-		if !m.desc.Paused {
-			return nil
-		}
-		_, err := secretsmanager.NewFromConfig(t.cfg).UntagResource(cmd.Context(), &secretsmanager.UntagResourceInput{
-			SecretId: &m.desc.ARN, TagKeys: []string{awssm.PauseTag},
-		})
-		if err != nil {
-			return tagging(err, "UntagResource")
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "the tag %s is off\n", awssm.PauseTag)
+	var paused bool
+	var progress io.Writer
+	look := func(cmd *cobra.Command, m managed) error {
+		paused, progress = m.desc.Paused, cmd.ErrOrStderr()
 		return nil
 	}
-	return runCommand("resume", "take a pause off, and start the run that the labels ask for, also after RotationStuck", &t, unpause,
-		func(r *rotation.Rotator, ctx context.Context, secret string) (rotation.Ensured, error) {
-			return r.EnsureRun(ctx, secret, rotation.EnsureOptions{Resume: true, Retry: true})
+	ask := func(r *rotation.Rotator, ctx context.Context, secret string) (e rotation.Ensured, err error) {
+		err = r.Acted(ctx, secret, uuid.NewString(), rotation.StepResume, func() (notes []string, err error) {
+			if paused {
+				if err := t.unpause(ctx, secret); err != nil {
+					return nil, err
+				}
+				fmt.Fprintf(progress, "the tag %s is off\n", awssm.PauseTag)
+				notes = append(notes, "the tag "+awssm.PauseTag+" is off")
+			}
+			if e, err = r.EnsureRun(ctx, secret, rotation.EnsureOptions{Resume: true, Retry: true}); e.Started {
+				notes = append(notes, e.Run.Name+" started")
+			}
+			return notes, err
 		})
+		return e, err
+	}
+	return runCommand("resume", "take a pause off, and start the run that the labels ask for, also after RotationStuck", &t, look, ask)
+}
+
+func (t *target) unpause(ctx context.Context, secret string) error {
+	_, err := secretsmanager.NewFromConfig(t.cfg).UntagResource(ctx, &secretsmanager.UntagResourceInput{
+		SecretId: &secret, TagKeys: []string{awssm.PauseTag},
+	})
+	if err != nil {
+		return tagging(err, "UntagResource")
+	}
+	return nil
 }
 
 // tagging names the fault of a refused change of tags.

@@ -32,11 +32,14 @@ type stretch struct {
 }
 
 // passages reads rotations from records, which are in order, as audit.Records
-// returns them: the oldest rotation first.
+// returns them: the oldest rotation first. A pause is none.
 func passages(records []audit.Record) []passage {
 	var all []*passage
 	byID := map[string]*passage{}
 	for _, rec := range records {
+		if step := rotation.Step(rec.Step); step == rotation.StepPause || step == rotation.StepResume {
+			continue // a person's act, of no rotation
+		}
 		p := byID[rec.RotationID]
 		if p == nil {
 			p = &passage{Rotation: rec.RotationID, From: rec.From, To: rec.To, Began: rec.Time}

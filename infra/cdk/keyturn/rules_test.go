@@ -124,7 +124,7 @@ func TestPatterns(t *testing.T) {
 func TestCallsOfOthers(t *testing.T) {
 	tp := synth(t, zones).template
 	detail := at(rules(tp)["pay-calls"].Properties, "EventPattern", "detail")
-	for _, must := range []string{"PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "DeleteSecret", "PutResourcePolicy", "CancelRotateSecret"} {
+	for _, must := range []string{"PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "DeleteSecret", "PutResourcePolicy", "CancelRotateSecret", "TagResource", "UntagResource"} {
 		if !slices.Contains(texts(at(detail, "eventName")), must) {
 			t.Errorf("%s isn't seen", must)
 		}
