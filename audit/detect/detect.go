@@ -24,7 +24,8 @@ const (
 	RevokedTooEarly rotation.FindingName = "RevokedTooEarly"
 	// ForeignCall: somebody who isn't Keyturn changed a managed secret.
 	ForeignCall rotation.FindingName = "ForeignCall"
-	// HumanAction: a person asked for a rollback, a pause or a resume, or had a login made again.
+	// HumanAction: a person asked for a rollback, a pause, a resume or an emergency,
+	// or had a login made again.
 	HumanAction rotation.FindingName = "HumanAction"
 	// TrailBroken: the audit trail isn't whole.
 	TrailBroken rotation.FindingName = "TrailBroken"
@@ -92,17 +93,23 @@ func (j *Judgement) add(f *rotation.Finding) {
 	}
 }
 
-// byAPerson tells what a person did. That a login was made again is told whoever
-// records it: a function does it for a person, and never by itself.
+// byAPerson tells what a person did. That a login was made again, or a credential
+// declared stolen, is told whoever records it: a function does it for a person, and
+// never by itself.
 func (t trail) byAPerson() *rotation.Finding {
 	r := t.now
 	waits := r.Outcome == string(rotation.Wait) || r.Outcome == string(rotation.Unknown)
 	recreated := rotation.Step(r.Step) == rotation.StepRecreate
-	if r.Phase != audit.ResultPhase || waits || (r.ActorType != audit.Human && !recreated) {
+	declared := t.declaredStolen()
+	if r.Phase != audit.ResultPhase || waits || (r.ActorType != audit.Human && !recreated && !declared) {
 		return nil
 	}
 	saw := fmt.Sprintf("%s asked for %s, which came to %q", r.Actor, r.Step, r.Outcome)
+	who := "see that it was meant; who it was stands in CloudTrail, too"
 	switch {
+	case declared:
+		saw = fmt.Sprintf("somebody declared version %s stolen by %s, which came to %q", r.From, r.Actor, r.Outcome)
+		who = "see that it was meant; CloudTrail's StartExecution of the emergency's state machine has who it was"
 	case recreated && r.ActorType == audit.Human:
 		saw = fmt.Sprintf("%s had the current login made again, which came to %q", r.Actor, r.Outcome)
 	case recreated:
@@ -111,7 +118,21 @@ func (t trail) byAPerson() *rotation.Finding {
 	for _, note := range r.Notes {
 		saw += "; " + note
 	}
-	return t.finding(HumanAction, saw, "see that it was meant; who it was stands in CloudTrail, too")
+	return t.finding(HumanAction, saw, who)
+}
+
+// declaredStolen reports the record that begins an emergency: the first of its marks
+// with that outcome. Those that follow, and the cut, which names no version that comes,
+// are part of the same act.
+func (t trail) declaredStolen() bool {
+	mark := func(r audit.Record) bool {
+		return rotation.Step(r.Step) == rotation.StepEmergency && r.Phase == audit.ResultPhase &&
+			r.To == r.RotationID && r.RotationID == t.now.RotationID && r.Outcome == t.now.Outcome
+	}
+	earlier := func(r audit.Record) bool {
+		return r.Time.Before(t.now.Time) || (r.Time.Equal(t.now.Time) && r.Seq < t.now.Seq)
+	}
+	return mark(t.now) && !slices.ContainsFunc(t.all, func(r audit.Record) bool { return mark(r) && earlier(r) })
 }
 
 // ended tells the result that is the end of a step.

@@ -127,6 +127,22 @@ func TestRecord(t *testing.T) {
 			[]string{`HumanAction: a had the current login made again, which came to "done"`}},
 		"a person makes a login again, by a function": {[]did{{at: "5m", step: rotation.StepRecreate, rotation: "v2", from: "v1", to: "v2"}},
 			[]string{`HumanAction: somebody had the current login made again by a, which came to "done"`}},
+		"an emergency": {append(rotated("10m", "", ""), stolen, did{at: "13m", step: rotation.StepEmergency, rotation: "v3", from: "v2", to: "v3"}),
+			[]string{`HumanAction: somebody declared version v2 stolen by a, which came to "done"`}},
+		"an emergency that fails": {[]did{{at: "5m", step: rotation.StepEmergency, rotation: "v3", from: "v2", to: "v3", outcome: "Keyturn.Unavailable"}},
+			[]string{`HumanAction: somebody declared version v2 stolen by a, which came to "Keyturn.Unavailable"`}},
+		"an emergency that failed first": {[]did{
+			{at: "5m", step: rotation.StepEmergency, rotation: "v3", from: "v2", to: "v3", outcome: "Keyturn.Unavailable"},
+			{at: "7m", step: rotation.StepEmergency, rotation: "v3", from: "v2", to: "v3"},
+		}, []string{`HumanAction: somebody declared version v2 stolen by a, which came to "done"`}},
+		"what an emergency marks besides": {[]did{
+			{at: "5m", step: rotation.StepEmergency, rotation: "v3", from: "v2", to: "v3"},
+			{at: "6m", step: rotation.StepEmergency, rotation: "v3", from: "v1", to: "v3"},
+		}, nil},
+		"what an emergency cuts": {[]did{
+			{at: "5m", step: rotation.StepEmergency, rotation: "v3", from: "v2", to: "v3"},
+			{at: "7m", step: rotation.StepEmergency, rotation: "v3", from: "v2", outcome: "Keyturn.Unavailable"},
+		}, nil},
 		"a person lets nothing begin": {[]did{{at: "5m", step: rotation.StepPause, rotation: "p", by: audit.Human}},
 			[]string{`HumanAction: a asked for pause, which came to "done"`}},
 		"a person takes it up again, in vain": {[]did{{at: "5m", step: rotation.StepResume, rotation: "p", by: audit.Human, outcome: "Keyturn.Unavailable"}},
