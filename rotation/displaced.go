@@ -75,9 +75,15 @@ func mayTakeUp(t tail) bool {
 // hand. Done means that a tail can go on.
 func (r *Rotator) takeUp(ctx context.Context, t tail) (Result, error) {
 	v, current := t.desc.Versions, t.to
-	if v.Has(current, Disabled) && !v.isStolen(current) {
-		if res, err := r.reinstate(ctx, t); err != nil || res.Outcome != Done {
-			return res, err
+	if v.Has(current, Disabled) {
+		stolen, err := r.stolenLogin(ctx, t.scene, current)
+		if err != nil {
+			return Result{}, err
+		}
+		if !stolen {
+			if res, err := r.reinstate(ctx, t); err != nil || res.Outcome != Done {
+				return res, err
+			}
 		}
 	}
 	for _, id := range v.Displaced() {
@@ -128,7 +134,7 @@ func (r *Rotator) reinstate(ctx context.Context, t tail) (Result, error) {
 		if !v.Has(current, Current) || !v.Has(current, Disabled) {
 			return fault.New(fault.Superseded, "version %s isn't current and disabled any more", current)
 		}
-		return nil
+		return v.stolenSince(s.desc.Versions, current)
 	})
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
 		res, err := s.engine.Enable(ctx, c)
@@ -173,14 +179,15 @@ func (r *Rotator) forgetTwin(ctx context.Context, s scene, version, heir string)
 // and the current one have the same login. In a forward run somebody stored it
 // again by hand while a promotion was broken off. In a back run somebody did so
 // with the rejected one, or a machine made it that was overtaken before its claim.
+// A stolen login that somebody stored again goes when it is replaced, in either run.
 // The version that goes then loses its labels, RETIRING last: that is the lock.
 func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
 	v, back := t.desc.Versions, t.req.Direction == Back
-	if v.Has(t.from, Disabled) || (!back && (!v.Has(t.from, Previous) || v.unpresented(t.from))) {
+	if !t.bothStolen() && (v.Has(t.from, Disabled) || (!back && (!v.Has(t.from, Previous) || v.unpresented(t.from)))) {
 		return false, nil
 	}
 	same, err := twins(ctx, t.scene, t.from, t.to)
-	if back && fault.Is(err, fault.InvalidStage) {
+	if (back || t.bothStolen()) && fault.Is(err, fault.InvalidStage) {
 		return false, nil // it never got a value
 	}
 	if err != nil || !same {
@@ -191,6 +198,11 @@ func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
 	}
 	if err := r.forgetTwin(ctx, t.scene, t.from, t.to); err != nil {
 		return false, err
+	}
+	if v.Has(t.from, Disabled) { // it says of the login that it is refused
+		if err := r.Store.Move(ctx, t.desc.ARN, Disabled, t.to, t.from); err != nil {
+			return false, fault.Wrap(fault.Conflict, err, "marking %s as disabled", t.to)
+		}
 	}
 	if err := r.unmark(ctx, t.scene, t.from, Retiring); err != nil {
 		return false, err

@@ -204,24 +204,6 @@ func (r *Rotator) Bury(ctx context.Context, req Request) (Result, error) {
 	return Result{Outcome: Wait, After: emergencyPoll, Missing: alive}, cmp.Or(err, stuck(ensured.Run, ensured.After))
 }
 
-// isStolen reports a version that nobody may bring back. The first label of an
-// emergency says so as well as the last.
-func (v Versions) isStolen(id string) bool { return v.Has(id, Stolen(id)) || v.replacement(id) != "" }
-
-func (v Versions) anyStolen() bool {
-	for id := range v {
-		if v.isStolen(id) {
-			return true
-		}
-	}
-	return false
-}
-
-func refuseStolen(version string) error {
-	return fault.New(fault.TooLate, "version %s was declared stolen: it isn't made current again", version).
-		WithHint("rotate again if the new credential is the one that is bad")
-}
-
 // emergencyNotes says what an emergency leaves behind at the end of its window.
 func emergencyNotes(missing []string) []string {
 	if len(missing) == 0 {

@@ -26,6 +26,9 @@ func (r *Rotator) Finish(ctx context.Context, req Request) (Result, error) {
 		return Result{}, fault.New(fault.InvalidStage, "%s has no AWSCURRENT version", s.desc.ARN).
 			WithHint("store the working credential first (aws secretsmanager put-secret-value)")
 	}
+	if err := r.refuseStolenLogin(ctx, s, req.Token); err != nil {
+		return Result{}, err
+	}
 	c := s.change(r, current, req.Token, supportsHead(req.Token))
 	res, err := r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
 		return r.promote(ctx, s, c)

@@ -318,6 +318,9 @@ func (r *Rotator) head(ctx context.Context, step Step, req Request, do func(Engi
 	if err != nil || already {
 		return Result{Outcome: Done}, err
 	}
+	if err := r.refuseStolenLogin(ctx, s, req.Token); err != nil {
+		return Result{}, err
+	}
 	c := s.change(r, s.desc.Versions.Holder(Current), req.Token, supportsHead(req.Token))
 	return r.act(ctx, s, c, func(ctx context.Context, c Change) (Result, error) {
 		if err := r.note(ctx, s, c.To); err != nil {

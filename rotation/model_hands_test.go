@@ -3,6 +3,7 @@ package rotation_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -55,6 +56,16 @@ func (m *model) hands() []action {
 			c := m.credential(goes)
 			must(m.db.accepts(c) && !m.stolen[c])
 			m.storeAgain(goes)
+		}},
+		{"hand: stores a stolen login again", 1, func(*rapid.T) {
+			v := m.store.Labels(arn)
+			for _, id := range slices.Sorted(maps.Keys(v)) {
+				if c := m.credential(id); m.stolen[c] && m.db.accepts(c) {
+					m.storeAgain(id)
+					return
+				}
+			}
+			must(false)
 		}},
 	}
 }

@@ -348,7 +348,7 @@ func (e modelEngine) Enable(ctx context.Context, c rotation.Change) (rotation.Re
 	fence := c.Fence
 	c.Fence = func(ctx context.Context) error {
 		err := fence(ctx)
-		if err == nil && c.Rotation == "" && e.m.isStolen(c.From) {
+		if err == nil && e.m.isStolen(c.From) {
 			e.m.broken = fmt.Sprintf("%s lets the stolen login %s in again: %s", e.p.name, from.login, e.m.describe())
 		}
 		return err

@@ -118,14 +118,18 @@ func (r *Rotator) restore(ctx context.Context, s scene) (Result, error) {
 	if old == token {
 		old = v.Holder(Previous) // the lock has moved already, AWSCURRENT hasn't
 	}
-	if old == "" || v.isStolen(old) || v.isStolen(token) { // all that lives beside a stolen one counts as stolen
+	stolen, err := r.stolenLogin(ctx, s, old)
+	if err != nil {
+		return Result{}, err
+	}
+	if old == "" || stolen || v.isStolen(token) { // all that lives beside a stolen one counts as stolen
 		return Result{}, r.tooLate(ctx, s)
 	}
 	fence := func(v Versions) error {
 		if !v.Has(token, Rejected) || !v.Has(token, Current) {
 			return fault.New(fault.Superseded, "version %s isn't current and rejected any more", token)
 		}
-		return nil
+		return v.stolenSince(s.desc.Versions, old)
 	}
 	if err := r.overlooked(ctx, s, token, old); err != nil {
 		return Result{}, err

@@ -57,6 +57,11 @@ func supportsTail(req Request, from, to string) func(Versions) error {
 	}
 }
 
+// bothStolen reports that nothing of this tail may be brought back.
+func (t tail) bothStolen() bool {
+	return t.desc.Versions.isStolen(t.from) && t.desc.Versions.isStolen(t.to)
+}
+
 // order is the engine's order for this tail.
 func (r *Rotator) order(t tail) Change {
 	c := t.change(r, t.from, t.to, supportsTail(t.req, t.from, t.to))
@@ -69,6 +74,7 @@ func (r *Rotator) order(t tail) Change {
 func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 	t, err := r.enterTail(ctx, StepAdopt, req)
 	if fault.Is(err, fault.Superseded) && mayTakeUp(t) {
+		r.markAgain(ctx, t.scene, t.to)
 		if res, err := r.takeUp(ctx, t); err != nil || res.Outcome != Done {
 			return res, err
 		}
@@ -77,7 +83,9 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !t.desc.Versions.Has(t.to, Live(t.to)) || req.Direction == Back { // put by hand, or made too late
+	byHand := !t.desc.Versions.Has(t.to, Live(t.to)) // or made too late
+	r.markAgain(ctx, t.scene, t.from, t.to)
+	if byHand || req.Direction == Back || t.bothStolen() {
 		if again, err := r.storedAgain(ctx, t); err != nil || again {
 			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
 		}
