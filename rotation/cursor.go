@@ -19,6 +19,7 @@ type cursor struct {
 	Seen    string    `json:"seen,omitempty"`    // digest of the last recorded answer
 	Since   time.Time `json:"since,omitzero"`    // when the step began in this run
 	Stays   string    `json:"stays,omitempty"`   // the version beside which the last look at a drain was
+	Left    string    `json:"left,omitempty"`    // the version on which AWSPENDING is left over
 	Started bool      `json:"started,omitempty"` // the store was asked to rotate
 	Retried bool      `json:"retried,omitempty"` // and asked once more when both credentials worked
 }

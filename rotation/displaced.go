@@ -211,6 +211,35 @@ func (r *Rotator) storedAgain(ctx context.Context, t tail) (bool, error) {
 	return true, nil
 }
 
+// unpendTwin takes AWSPENDING off a version that has the login which goes and was
+// current itself, as somebody stored the login again: it only looks as if it were
+// being made, and would keep that login for ever. No finish may be about to promote
+// it: one that began before this drain has ended after the function limit.
+func (r *Rotator) unpendTwin(ctx context.Context, t tail) (Result, error) {
+	v, now := t.desc.Versions, r.Now().UTC()
+	left := v.Holder(Pending)
+	if left == "" || left == t.from || v.Has(left, Current) || v.unpresented(left) || v.unpresented(t.from) {
+		return Result{Outcome: Done}, nil
+	}
+	same, err := twins(ctx, t.scene, t.from, left)
+	if fault.Is(err, fault.InvalidStage) {
+		return Result{Outcome: Done}, nil // one of them never got a value
+	}
+	if err != nil || !same {
+		return Result{Outcome: Done}, err
+	}
+	if key := t.from + " " + left; t.cursor.Left != key {
+		t.cursor.Left, t.cursor.Since = key, now
+	}
+	if wait := t.cursor.Since.Add(t.policy.FunctionLimit).Sub(now); wait > 0 {
+		return Result{
+			Outcome: Wait, After: wait, Cursor: t.cursor.after(Wait),
+			Missing: []string{"version " + left + " has the login that goes, and a function that was to promote it may still run"},
+		}, nil
+	}
+	return Result{Outcome: Done}, r.unmark(ctx, t.scene, left, Pending)
+}
+
 func nothingToRetire(secret string) error {
 	return fault.New(fault.Superseded, "no version of %s is left to retire", secret)
 }

@@ -90,6 +90,9 @@ func (r *Rotator) Adopt(ctx context.Context, req Request) (Result, error) {
 			return Result{}, cmp.Or(err, nothingToRetire(t.desc.ARN))
 		}
 	}
+	if res, err := r.unpendTwin(ctx, t); err != nil || res.Outcome != Done {
+		return res, err
+	}
 	// A drain of what everybody presents would never end: a person hears of it now.
 	if t.desc.Versions.byHand(t.from) {
 		if err := r.aloneOrAgain(ctx, t); err != nil {
@@ -245,10 +248,21 @@ func (r *Rotator) alone(ctx context.Context, t tail) error {
 		}
 		if id == goes {
 			return fault.New(fault.IdentityInUse, "version %s uses %s too, as version %s that goes", other, id, t.from).
-				WithHint("somebody stored the old login again; give AWSCURRENT a login of its own, then keyturn resume")
+				WithHint("somebody stored the old login again; %s, then keyturn resume", v.release(t.desc.ARN, other))
 		}
 	}
 	return nil
+}
+
+// release says what a person does so that a version doesn't keep the login that goes.
+func (v Versions) release(secret, version string) string {
+	for _, l := range []Label{Pending, Disabled} {
+		if v.Has(version, l) && !v.Has(version, Current) {
+			return "nobody may use it under version " + version + " any more: aws secretsmanager update-secret-version-stage --secret-id " +
+				secret + " --version-stage " + string(l) + " --remove-from-version-id " + version
+		}
+	}
+	return "give AWSCURRENT a login of its own"
 }
 
 // aloneOrAgain is alone, except that a login which was stored again and needn't be
